@@ -1,0 +1,132 @@
+"""`python -m lib.augment IN OUT`: see `--help`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lib.augment.options import AugmentError, Options
+
+DESCRIPTION = """\
+Put face masks on every photograph of a folder. Step one draws a mask onto each face by rule (--rule-only stops there);
+step two (--checkpoint FILE) lets a generator you trained turn the drawn mask into a realistic one and takes back only
+the mask's pixels.
+
+Written to OUT:
+  images/…png     the same tree, the same sizes. PNG, because outside the mask every pixel equals the original, and a
+                  JPEG could not keep that promise. photo.jpg becomes photo.png; where two pictures of a folder share
+                  that name, both keep their suffix: photo.jpg.png, photo.webp.png
+  regions/…png    8-bit, how much each pixel was changed: 0 = untouched, equal to the original's 8-bit RGB as decoded
+  manifest.csv    (and .parquet) a row per face: files, box, parameters of its mask, seeds, checkpoint, notes
+  landmarks.csv   the 68 points of each face
+  failures.csv    every picture and face that got no mask, and why
+  run.json        options, versions, counts
+"""
+
+EPILOG = """\
+Stopped, by Ctrl-C or a power cut? Give the same command again: what is done is not done again.
+A face's result depends on the seed, its picture, the picture's path in IN and the face's number alone: not on other
+pictures or on the number of workers.
+
+exit status: 0 something was masked, 1 nothing was, 2 the command cannot be carried out as given
+
+examples:
+  python -m lib.augment photos masked --rule-only
+  python -m lib.augment photos masked --checkpoint runs/laptop/stage5/checkpoints/epoch_0313
+  python -m lib.augment photos try --rule-only --limit 20 --seed 7
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m lib.augment`."""
+    default = Options()
+    p = argparse.ArgumentParser(
+        prog="python -m lib.augment",
+        usage="%(prog)s IN OUT (--rule-only | --checkpoint FILE) [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("in_dir", metavar="IN", type=Path, help="folder of photographs, any depth; never written to")
+    p.add_argument("out_dir", metavar="OUT", type=Path, help="folder for results: new, empty or of the same command")
+    which = p.add_argument_group("which mask (one of the two)")
+    which.add_argument("--rule-only", action="store_true", help="the mask drawn by rule; needs no training")
+    which.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="net_G_AB.safetensors of your training, or the folder it is in",
+    )
+    faces = p.add_argument_group("which faces")
+    faces.add_argument("--largest-only", action="store_true", help="mask only the largest face of a picture")
+    faces.add_argument("--copy-missed", action="store_true", help="also write pictures without any masked face")
+    faces.add_argument("--limit", type=int, metavar="N", help="only the first N pictures, in the order of their names")
+    faces.add_argument(
+        "--upsample",
+        type=int,
+        metavar="N",
+        default=default.upsample,
+        help="how often the picture is doubled before faces are looked for (default: %(default)s)",
+    )
+    faces.add_argument(
+        "--detect-side",
+        type=int,
+        metavar="PX",
+        default=default.detect_side,
+        help="but never beyond this length (default: %(default)s). A face of 80 px there is found: raise it for "
+        "small faces in large pictures, at a price in time",
+    )
+    step = p.add_argument_group("with --checkpoint")
+    step.add_argument(
+        "--margin",
+        type=float,
+        metavar="SHARE",
+        default=default.margin,
+        help="soft border around the drawn mask that may change too, in face widths (default: %(default)s)",
+    )
+    step.add_argument(
+        "--crop-scale",
+        type=float,
+        metavar="X",
+        default=default.crop_scale,
+        help="side of the translated square in face extents; match your training pictures (default: %(default)s)",
+    )
+    step.add_argument("--size", type=int, metavar="PX", help="size the generator sees (default: as it was trained)")
+    step.add_argument("--batch-size", type=int, metavar="N", default=default.batch_size, help="default: %(default)s")
+    step.add_argument("--device", default=default.device, help="auto, cpu, cuda, cuda:1, … (default: %(default)s)")
+    run = p.add_argument_group("the run")
+    run.add_argument("--seed", type=int, default=default.seed, help="default: %(default)s; same seed, same bytes")
+    run.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core, at most 4; 0: none, for debugging)"
+    )
+    run.add_argument(
+        "--force", action="store_true", help="remove the files an earlier run wrote to OUT, no others, and start afresh"
+    )
+    run.add_argument("--quiet", dest="progress", action="store_false", help="no progress bar")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; gives the exit status."""
+    args = vars(parser().parse_args(argv))
+    in_dir, out_dir = args.pop("in_dir"), args.pop("out_dir")
+    try:
+        options = Options(**args).checked()
+        from lib.augment.pipeline import augment_folder  # after the checks: it takes torch with it
+
+        summary = augment_folder(in_dir, out_dir, options)
+    except AugmentError as error:
+        print(f"lib.augment: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"lib.augment: stopped; give the same command again to go on (so far: {out_dir})", file=sys.stderr)
+        return 130
+    if not summary.faces_masked:
+        reasons = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.failures.items()))
+        print(f"lib.augment: no face was masked ({reasons}); see {out_dir / 'failures.csv'}", file=sys.stderr)
+        return 1
+    print(summary)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""What a run has done so far: `OUT/.journal.jsonl`, append-only, one JSON object a line, flushed at once.
+
+    {"kind": "run", …fingerprint…}                      first line: what the folder was made with
+    {"kind": "start", "source": …, "files": […]}        before a picture is begun: the files it may leave behind
+    {"kind": "picture", "source": …, "files": {…}, …}   after its files are in place, with their SHA-256
+
+A run killed at any moment leaves whole files (outputs appear by rename) and at most one torn last line, which is cut
+off. Going on means: what is recorded and still on disk as recorded is kept, everything else is done again.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lib.augment.options import AugmentError, Task
+from lib.data.files import sha256
+
+NAME = ".journal.jsonl"
+OURS = ("images/", "regions/")
+RETRIED = ("error", "crash")  # kinds of failure that another run may not meet
+TABLES = ("manifest.csv", "manifest.parquet", "landmarks.csv", "failures.csv", "run.json")
+
+
+class Journal:
+    """The journal of `out_dir`, opened for this run.
+
+    Args:
+        out_dir: Created if missing. A folder that is neither empty nor a run's is refused, with or without `force`.
+        fingerprint: What shapes the outputs (`Options.fingerprint`).
+        force: Remove the files the journal lists, and no others, and start afresh.
+
+    Raises:
+        AugmentError: A folder of somebody else, other options without `force`, or a second run at the same time.
+    """
+
+    def __init__(self, out_dir: Path, fingerprint: dict, force: bool = False) -> None:
+        self.out_dir, self.path = out_dir, out_dir / NAME
+        self.records: dict[str, dict] = {}
+        try:
+            out_dir.mkdir(parents=True, exist_ok=True)
+            foreign = sorted(path.name for path in out_dir.iterdir() if not path.name.startswith("."))
+            if foreign and not self.path.exists():
+                raise AugmentError(
+                    f"{out_dir}: holds files this tool did not write ({foreign[0]}, …); choose an empty or new folder"
+                )
+            self.file = open(self.path, "a+b")  # noqa: SIM115  held open, and locked, as long as the run lasts
+        except OSError as error:
+            raise AugmentError(f"{out_dir}: cannot be written to ({error.strerror})") from None
+        try:
+            self._lock()
+            self._read(fingerprint, force)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+
+    def start(self, task: Task) -> None:
+        """Record that the task's files may appear from now on."""
+        self._append({"kind": "start", "source": task.source, "files": list(task.outputs)})
+
+    def add(self, record: dict) -> None:
+        """Record a picture as done; its files are in place."""
+        self.records[record["source"]] = record
+        self._append({"kind": "picture", **record})
+
+    def keep_valid(self, in_dir: Path, tasks: Iterable[Task]) -> None:
+        """Drop the records that no longer hold, and remove their files: the picture changed or would now get another
+        output name, an output is missing or differs, or the last attempt ended in an unexpected error (which may have
+        passed). The record of a picture that has left IN stays as long as its outputs do.
+
+        Args:
+            in_dir: The folder of the pictures.
+            tasks: Every picture in it.
+        """
+        names = {task.source: task.name for task in tasks}
+        taken = set(names.values())
+
+        def holds(record: dict) -> bool:
+            if any(failure["kind"] in RETRIED for failure in record["failures"]):
+                return False
+            wanted = {self.out_dir / path: digest for path, digest in record["files"].items()}
+            if record["source"] in names:
+                wanted[in_dir / record["source"]] = record["source_sha256"]
+                if record["name"] != names[record["source"]]:
+                    return False
+            elif record["name"] in taken or not wanted:
+                return False
+            with contextlib.suppress(OSError):
+                return all(sha256(path) == digest for path, digest in wanted.items())
+            return False
+
+        records = list(self.records.values())
+        with ThreadPoolExecutor(4) as threads:  # reading and hashing both release the interpreter's lock
+            verdicts = list(threads.map(holds, records))
+        self.records = {record["source"]: record for record, good in zip(records, verdicts) if good}
+        valid = {path for record in self.records.values() for path in record["files"]}
+        stale = {path for record, good in zip(records, verdicts) if not good for path in record["files"]}
+        self._remove(sorted(stale - valid))
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows: no such lock; two runs in one folder are the user's care there
+            return
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AugmentError(f"{self.out_dir}: another run is writing here; wait for it or stop it") from None
+        except OSError:
+            return  # a file system without locks
+
+    def _read(self, fingerprint: dict, force: bool) -> None:
+        self.file.seek(0)
+        text = self.file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        if len(whole) < len(text):
+            self.file.truncate(len(whole))
+        lines = list(_parsed(whole))
+        before = next((line for line in lines if line.get("kind") == "run"), None)
+        if before is None:
+            self._append({"kind": "run", **fingerprint})
+            return
+        listed = {path for line in lines for path in line.get("files", ())}
+        if force:
+            self._sweep(listed)
+            self._remove(listed)
+            self._remove(TABLES)
+            self.file.truncate(0)
+            self._append({"kind": "run", **fingerprint})
+            return
+        changed = [name for name in fingerprint if before.get(name) != fingerprint[name]]
+        if changed:
+            now = ", ".join(f"{name} was {before.get(name)}, now {fingerprint[name]}" for name in changed)
+            raise AugmentError(
+                f"{self.out_dir}: holds a run with other options ({now}); give the same options to go on, another OUT, "
+                "or --force to remove that run's files and start afresh"
+            )
+        self._sweep(listed)
+        self.records = {line["source"]: line for line in lines if line.pop("kind", None) == "picture"}
+
+    def _append(self, line: dict) -> None:
+        self.file.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def _remove(self, paths: Iterable[str]) -> None:
+        """Remove files of ours, and the folders that they leave empty; a path that leads elsewhere is ignored."""
+        for relative in paths:
+            path = self.out_dir / relative
+            ours = relative.startswith(OURS) and path.suffix == ".png" and ".." not in path.parts
+            if not ours and relative not in TABLES:
+                continue
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty, or gone already
+                while path.parent != self.out_dir:
+                    path = path.parent
+                    path.rmdir()
+
+    def _sweep(self, paths: Iterable[str]) -> None:
+        """Remove the temporary files that a killed run left beside the files it was writing."""
+        names: dict[Path, set[str]] = {}
+        for path in map(Path, (*paths, *TABLES)):
+            names.setdefault(self.out_dir / path.parent, set()).add(path.name[:80])  # as `write_bytes` names them
+        for folder, expected in names.items():
+            for path in folder.glob(".*.tmp"):
+                partial = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", path.name, re.DOTALL)
+                if partial and partial[1] in expected:
+                    path.unlink(missing_ok=True)
+
+
+def _parsed(text: bytes) -> Iterable[dict]:
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):  # a damaged line costs its picture a second pass, no more
+            if isinstance(entry := json.loads(line), dict):
+                yield entry

@@ -1,0 +1,176 @@
+"""What a run was asked for: its options, the seed of each face, the name of each output, and the refusals.
+
+Everything here is decided before the first picture is read, so that a mistyped command costs a second, not an hour.
+"""
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from lib.data.files import sha256
+from lib.data.images import IMAGE_SUFFIXES, list_images
+
+FORMAT = 1  # of the output folder; a run never goes on in a folder of another format
+
+
+class AugmentError(ValueError):
+    """The command cannot be carried out as given; the message is one line that says what to change."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a folder is augmented.
+
+    Args:
+        checkpoint: Weights of the trained generator (`net_G_AB.safetensors`, or the checkpoint folder that holds it):
+            rule-based mask, then translation.
+        rule_only: True for the rule-based mask alone. Exactly one of `checkpoint` and `rule_only` is given.
+        seed: The run's seed; the seed of each face derives from it (see `face_seed`).
+        margin: Width of the soft border around the rule-based mask that the translated picture may change too, as a
+            fraction of the face's width. Used with a checkpoint only.
+        crop_scale: Side of the square that is translated, as a multiple of the face's larger extent (brows to chin,
+            ear to ear). Used with a checkpoint only.
+        size: Side of the square in pixels as the generator sees it; None for the size it was trained on, as its file
+            tells. Used with a checkpoint only.
+        batch_size: Faces translated at once.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" … for the translation.
+        workers: Processes for reading, detecting, warping; None for one per core, at most four; 0 for this process
+            (then a crash inside a native library ends the run).
+        largest_only: Mask only the largest face of a picture.
+        copy_missed: Also write pictures in which nothing was masked, unchanged.
+        upsample: Times the picture is doubled in size before the detector looks at it: finds smaller faces, slower.
+        detect_side: But it never sees a picture longer than this, px; the smallest face it finds is about 80 px there.
+        limit: Only the first pictures of the sorted list.
+        force: Start afresh in a folder that holds a run with other options; removes only files this tool wrote.
+        progress: Show a progress bar on stderr.
+    """
+
+    checkpoint: Path | None = None
+    rule_only: bool = False
+    seed: int = 0
+    margin: float = 0.02
+    crop_scale: float = 1.5
+    size: int | None = None
+    batch_size: int = 8
+    device: str = "auto"
+    workers: int | None = None
+    largest_only: bool = False
+    copy_missed: bool = False
+    upsample: int = 1
+    detect_side: int = 1024
+    limit: int | None = None
+    force: bool = False
+    progress: bool = True
+
+    def checked(self) -> "Options":
+        """The same options with `workers` filled in; raises AugmentError for a value that cannot be meant."""
+        if self.checkpoint is None and not self.rule_only:
+            raise AugmentError(
+                "choose one: --rule-only (a mask drawn onto each face by rule, no training needed) or --checkpoint "
+                "FILE (the same, then made realistic by a generator you trained; there is no released model yet)"
+            )
+        if self.checkpoint is not None and self.rule_only:
+            raise AugmentError("--rule-only and --checkpoint exclude each other: give one of them")
+        checkpoint = self.checkpoint if self.checkpoint is None else Path(self.checkpoint)
+        if checkpoint is not None and checkpoint.is_dir():
+            checkpoint /= "net_G_AB.safetensors"
+        if checkpoint is not None and not checkpoint.is_file():
+            raise AugmentError(f"{checkpoint}: no such checkpoint file")
+        low = {
+            "batch_size": 1,
+            "upsample": 0,
+            "detect_side": 80,
+            "limit": 1,
+            "workers": 0,
+            "seed": 0,
+            "margin": 0,
+            "crop_scale": 1,
+        }
+        for name, least in low.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise AugmentError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+        if not self.margin <= 1 or not self.crop_scale <= 10:
+            raise AugmentError("--margin is a fraction of the face's width (at most 1), --crop-scale at most 10")
+        if self.size is not None and (self.size < 24 or self.size % 4):
+            raise AugmentError(f"--size must be at least 24 and divisible by 4, got {self.size}")
+        workers = min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
+        return replace(self, checkpoint=checkpoint, workers=workers)
+
+    def fingerprint(self, in_dir: Path) -> dict:
+        """The options that shape the outputs: a run may only go on in a folder whose fingerprint is the same."""
+        given = asdict(self)
+        names = ["seed", "largest_only", "copy_missed", "upsample", "detect_side"]
+        names += [] if self.rule_only else ["margin", "crop_scale", "size"]
+        return {
+            "format": FORMAT,
+            "input": str(in_dir.resolve()),
+            "checkpoint": "rule-only" if self.rule_only else Path(self.checkpoint).name,
+            "checkpoint_sha256": "" if self.rule_only else sha256(self.checkpoint),
+            **{name: given[name] for name in names},
+        }
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to do. `source` and `name` are relative POSIX paths: of the picture in IN, and of the PNG in
+    `OUT/images` and `OUT/regions`."""
+
+    source: str
+    name: str
+
+    @property
+    def outputs(self) -> tuple[str, str]:
+        """Paths of the picture and of its region, relative to OUT."""
+        return f"images/{self.name}", f"regions/{self.name}"
+
+
+def face_seed(seed: int, source: str, face: int, use: str = "warp") -> int:
+    """A seed in [0, 2**63) for one face, from the run's seed, the picture's relative path and the face's index alone.
+
+    So a face looks the same whatever else is in the folder, in which order and by how many workers it is done. The
+    path is taken in Unicode's composed form: macOS hands out names in the decomposed one.
+    """
+    key = "\0".join([str(seed), unicodedata.normalize("NFC", source), str(face), use])
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") >> 1
+
+
+def output_names(sources: list[str]) -> dict[str, str]:
+    """Relative path of the PNG for each picture: `a/b.jpg` → `a/b.png`; where two pictures of a folder would end as
+    the same file (`b.jpg` and `b.png`, or `B.jpg` on a file system that ignores case) all of them keep their suffix:
+    `a/b.jpg.png`. Only the last suffix is dropped, so `img.01.jpg` → `img.01.png`.
+    """
+    kept: set[str] = set()
+    while True:
+        stems = {source: source if source in kept else source[: -len(Path(source).suffix)] for source in sources}
+        names = {source: f"{stem}.png" for source, stem in stems.items()}
+        uses = Counter(name.casefold() for name in names.values())
+        clashing = {source for source, name in names.items() if uses[name.casefold()] > 1} - kept
+        if not clashing:
+            return names
+        kept |= clashing
+
+
+def find_pictures(in_dir: Path, out_dir: Path) -> list[Task]:
+    """All pictures under `in_dir`, sorted; AugmentError where there are none or the two folders lie in each other."""
+    if not in_dir.exists():
+        raise AugmentError(f"{in_dir}: no such folder")
+    if not in_dir.is_dir():
+        raise AugmentError(f"{in_dir}: is a file; give the folder that holds the pictures")
+    source, target = in_dir.resolve(), out_dir.resolve()
+    if source == target:
+        raise AugmentError(f"{out_dir}: IN and OUT are the same folder; give OUT a folder of its own")
+    if target.is_relative_to(source):
+        raise AugmentError(f"{out_dir}: lies inside IN, its pictures would be taken for input; choose another folder")
+    if source.is_relative_to(target):
+        raise AugmentError(f"{in_dir}: lies inside OUT, originals and outputs would mix; choose another OUT")
+    if out_dir.exists() and not out_dir.is_dir():
+        raise AugmentError(f"{out_dir}: is a file; OUT must be a folder (it is created)")
+    paths = [path.relative_to(in_dir).as_posix() for path in map(Path, list_images(in_dir))]
+    if not paths:
+        raise AugmentError(f"{in_dir}: no pictures found (looked at any depth for {' '.join(sorted(IMAGE_SUFFIXES))})")
+    names = output_names(paths)
+    return [Task(path, names[path]) for path in paths]

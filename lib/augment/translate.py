@@ -1,0 +1,77 @@
+"""Step two over many pictures: crops of their faces go through the generator in full batches."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from lib.augment.options import AugmentError
+from lib.augment.steps import Stepped
+
+PAPER_SIZE = 256  # px, paper §4: for a checkpoint that does not tell its own
+
+
+def training_size(checkpoint: Path) -> int:
+    """The size, in px, of the pictures the generator was trained on: `size` in the file's own metadata or in the
+    `meta.json` beside it, else the paper's 256. AugmentError where the file is no safetensors file."""
+    try:
+        with safe_open(checkpoint, framework="np") as file:
+            notes = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise AugmentError(f"{checkpoint}: not a safetensors checkpoint ({error})") from None
+    places = [notes.get("config", "{}")]
+    beside = checkpoint.with_name("meta.json")
+    if beside.is_file():
+        places.append(beside.read_text(encoding="utf-8"))
+    for place in places:
+        try:
+            meta = json.loads(place)
+            size = meta.get("size") or meta.get("config", {}).get("size")
+        except (ValueError, AttributeError):
+            continue
+        if isinstance(size, int) and size > 0:
+            return size
+    return PAPER_SIZE
+
+
+def translate(stepped: Iterable[Stepped], translator, batch_size: int) -> Iterator[tuple[Stepped, list[np.ndarray]]]:
+    """Yield each picture with its translated crops, uint8 [S, S, 3] each, as soon as they are all there.
+
+    Batches always have `batch_size` entries (the last is filled up by repeating a crop): convolution routines are
+    chosen by batch size and may round differently, and a face must not depend on how many others came along.
+
+    Args:
+        stepped: Pictures after step one; those without a masked face pass through.
+        translator: With `translate(uint8 [B, S, S, 3], seeds) -> .images`.
+        batch_size: Faces at once.
+    """
+    waiting: list[tuple[Stepped, int]] = []
+    results: dict[int, list] = {}
+
+    def run() -> Iterator[tuple[Stepped, list[np.ndarray]]]:
+        batch = waiting[:batch_size]
+        del waiting[:batch_size]
+        faces = [picture.faces[k] for picture, k in batch]
+        faces += faces[-1:] * (batch_size - len(faces))
+        crops, seeds = np.stack([face.crop for face in faces]), [face.noise_seed for face in faces]
+        try:
+            fakes = translator.translate(crops, seeds).images
+        except RuntimeError as error:  # torch's; most often the device's memory
+            what = " ".join(str(error).split())[:200]
+            raise AugmentError(f"the translation failed ({what}); try a smaller --batch-size or --device cpu") from None
+        for (picture, k), fake in zip(batch, fakes, strict=False):
+            done = results.setdefault(id(picture), [])
+            done.append(fake)
+            if k == len(picture.faces) - 1:
+                yield picture, results.pop(id(picture))
+
+    for picture in stepped:
+        if not picture.faces:
+            yield picture, []
+        waiting.extend((picture, k) for k in range(len(picture.faces)))
+        while len(waiting) >= batch_size:
+            yield from run()
+    while waiting:
+        yield from run()

@@ -1,0 +1,77 @@
+"""Files that are either whole or not there: temporary name in the same folder, flush to disk, rename."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+
+def write_bytes(path: Path | str, content: bytes) -> Path:
+    """Write a file atomically; folders above it are made. A killed write leaves only a `*.tmp` file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write UTF-8 text atomically."""
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, value: object) -> Path:
+    """Write plain JSON values atomically, indented."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str):
+    """Read JSON. Raises ValueError that names the file when it is damaged, FileNotFoundError when it is missing."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); delete it or restore it") from error
+
+
+def write_table(path: Path | str, table: pd.DataFrame) -> Path:
+    """Write a table atomically as CSV or Parquet, by the suffix. ValueError for any other suffix."""
+    path, buffer = Path(path), io.BytesIO()
+    if path.suffix == ".csv":
+        table.to_csv(buffer, index=False)
+    elif path.suffix == ".parquet":
+        table.to_parquet(buffer, index=False)
+    else:
+        raise ValueError(f"{path}: tables are written as .csv or .parquet, not {path.suffix or 'without suffix'!r}")
+    return write_bytes(path, buffer.getvalue())
+
+
+def write_png(path: Path | str, pixels: np.ndarray) -> Path:
+    """Write uint8 [H, W], [H, W, 3] or [H, W, 4] as PNG atomically. ValueError for anything else."""
+    pixels = np.asarray(pixels)
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        raise ValueError(f"{path}: expected uint8 [H, W] or [H, W, 3 or 4], got {pixels.dtype} {list(pixels.shape)}")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return write_bytes(path, buffer.getvalue())
+
+
+def sha256(path: Path | str) -> str:
+    """Hex digest of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,115 @@
+"""Training images in memory or on disk, and the batch that belongs to a step.
+
+A batch is a function of (configuration, data, step) alone: order and flips come from generators seeded by what they
+are for. Nothing has to be remembered between steps, so a resumed run sees exactly the batches it would have seen.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .config import TrainConfig, stable_seed
+
+Images = np.ndarray | torch.Tensor
+
+
+@dataclass
+class TrainData:
+    """The two unpaired sets of a stage, all of one size S.
+
+    A: uint8 [N_A, 3, S, S], rule-based masks (source). B: uint8 [N_B, 3, S, S], real masks (target).
+    non_mask: bool or 0/1 uint8 [N_A, 1, S, S], True where A's image of the same index may not change; None without NMC.
+    samples: uint8 [K, 3, S, S], pictures translated after every epoch; samples_non_mask: [K, 1, S, S] for them.
+    Each is an array, a memory map or a tensor.
+    """
+
+    A: Images
+    B: Images
+    non_mask: Images | None = None
+    samples: Images | None = None
+    samples_non_mask: Images | None = None
+
+    def check(self, cfg: TrainConfig) -> None:
+        """ValueError naming the part whose shape or type the configuration cannot be trained on."""
+        size = cfg.size
+        parts = {"A": (3, "uint8"), "B": (3, "uint8"), "samples": (3, "uint8")}
+        parts |= {"non_mask": (1, "bool or uint8"), "samples_non_mask": (1, "bool or uint8")}
+        for name, (channels, kind) in parts.items():
+            images = getattr(self, name)
+            if images is None:
+                continue
+            shape, dtype = tuple(images.shape), str(images.dtype).removeprefix("torch.")
+            if len(shape) != 4 or shape[1:] != (channels, size, size) or dtype not in kind.split(" or "):
+                raise ValueError(
+                    f"TrainData.{name}: expected {kind} [N, {channels}, {size}, {size}], got {dtype} {list(shape)}"
+                )
+        for name in ("A", "B"):
+            if len(getattr(self, name)) == 0:
+                raise ValueError(f"TrainData.{name}: no images; check what was filtered out before")
+        for name, of in (("non_mask", "A"), ("samples_non_mask", "samples")):
+            masks, images = getattr(self, name), getattr(self, of)
+            if masks is not None and (images is None or len(masks) != len(images)):
+                raise ValueError(f"TrainData.{name}: expected one per image of {of}, got {len(masks)}")
+        if cfg.lambda_nmc > 0 and self.non_mask is None:
+            raise ValueError(
+                f"lambda_nmc is {cfg.lambda_nmc} but TrainData.non_mask is None: compute the tensors first"
+            )
+
+
+class Batch(NamedTuple):
+    """One step's input: images float32 [B, 3, S, S] in [−1, 1]; non_mask bool [B, 1, S, S] or None."""
+
+    real_A: torch.Tensor
+    real_B: torch.Tensor
+    non_mask: torch.Tensor | None
+
+
+def make_batch(cfg: TrainConfig, data: TrainData, step: int, device: torch.device | str = "cpu") -> Batch:
+    """The batch of a step (counted from 0 within the stage).
+
+    Either set is an endless chain of its own permutations of all images, cut into batches: the larger set is seen once
+    per pass, the smaller comes round more often, and with steps_per_epoch below a full pass none is left out for long.
+    """
+    rng = np.random.default_rng(stable_seed(cfg.seed, cfg.stage, "flip", step))
+    flips = rng.random((2, cfg.batch_size)) < (0.5 if cfg.flip else 0)
+    pick_A = draw_order(len(data.A), step * cfg.batch_size, cfg.batch_size, cfg.seed, cfg.stage, "order_A")
+    pick_B = draw_order(len(data.B), step * cfg.batch_size, cfg.batch_size, cfg.seed, cfg.stage, "order_B")
+    non_mask = None
+    if data.non_mask is not None:
+        non_mask = flip_where(take(data.non_mask, pick_A, device), flips[0]).bool()
+    return Batch(
+        to_float(flip_where(take(data.A, pick_A, device), flips[0])),
+        to_float(flip_where(take(data.B, pick_B, device), flips[1])),
+        non_mask,
+    )
+
+
+def draw_order(count: int, start: int, length: int, *purpose: str | int) -> np.ndarray:
+    """Indices start … start + length of an endless chain of permutations of range(count), one seed per permutation."""
+    positions = np.arange(start, start + length)
+    return np.array([_permutation(count, stable_seed(*purpose, int(p // count)))[p % count] for p in positions])
+
+
+@lru_cache(maxsize=8)
+def _permutation(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(count)
+
+
+def take(images: Images, picks: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """images[picks] as a new tensor on the device, type unchanged."""
+    if isinstance(images, torch.Tensor):
+        return images[torch.as_tensor(picks, device=images.device)].to(device)
+    return torch.from_numpy(np.array(images[picks])).to(device)
+
+
+def flip_where(images: torch.Tensor, flips: np.ndarray) -> torch.Tensor:
+    """Mirror left and right those of [B, C, H, W] for which flips [B] is True."""
+    return torch.stack([image.flip(-1) if flip else image for image, flip in zip(images, flips)])
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, 3, H, W] → float32 in [−1, 1]."""
+    return images.float() / 127.5 - 1

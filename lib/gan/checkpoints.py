@@ -1,0 +1,215 @@
+"""Checkpoints of a stage: weights as safetensors, everything else as JSON, written whole or not at all.
+
+    checkpoints/epoch_0313/
+        net_G_AB.safetensors  net_G_BA…  net_D_A…  net_D_B…   each with its config: one file can be loaded alone
+        trainer.safetensors                                    optimisers and image pools; only in the newest two
+        meta.json                                              format, config, epoch, step, parent, SHA-256 of each file
+
+net_G_AB turns A into B; net_D_B judges images of domain B (the published code calls that one D_A). Nothing here is
+ever unpickled. A folder is written under a temporary name, flushed to disk and renamed.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lib.data.files import read_json, sha256, write_json
+
+from .networks import Discriminator, Generator
+
+FORMAT = 1
+NETWORKS = {"net_G_AB": Generator, "net_G_BA": Generator, "net_D_A": Discriminator, "net_D_B": Discriminator}
+TRAINER = "trainer.safetensors"
+WITH_TRAINER = 2  # the newest, and one to fall back to
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, damaged or of another kind; the message names the file and what to do."""
+
+
+def folder_name(epoch: int) -> str:
+    """313 → "epoch_0313"."""
+    return f"epoch_{epoch:04d}"
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """The checkpoint folders under `root` (a run's checkpoints/), oldest first, whether sound or not."""
+    return sorted(Path(root).glob("epoch_*"), key=lambda folder: int(folder.name.removeprefix("epoch_")))
+
+
+def write_checkpoint(
+    root: Path, epoch: int, networks: dict[str, torch.nn.Module], trainer: dict[str, torch.Tensor], meta: dict
+) -> Path:
+    """Write checkpoints/epoch_NNNN and give its path; an older folder of that name is replaced.
+
+    networks: by the names in `NETWORKS`. trainer: flat tensors. meta: JSON-able; format, epoch and hashes are added.
+    Raises CheckpointError, before anything is written, where a weight is not finite.
+    """
+    for name, net in networks.items():
+        bad = [key for key, value in net.state_dict().items() if not torch.isfinite(value).all()]
+        if bad:
+            raise CheckpointError(f"{name}: {bad[0]} holds values that are not finite; nothing was saved")
+    root, target = Path(root), Path(root) / folder_name(epoch)
+    temporary = root / f".tmp_{target.name}_{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, net in networks.items():
+        # One key: safetensors writes several in random order, and equal runs shall give equal files.
+        note = json.dumps({"format": FORMAT, "kind": type(net).__name__, "config": net.config()})
+        save_file(_portable(net.state_dict()), temporary / f"{name}.safetensors", metadata={"network": note})
+    save_file(_portable(trainer), temporary / TRAINER)
+    files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+    write_json(temporary / "meta.json", {"format": FORMAT, "epoch": epoch, **meta, "files": files})
+    for path in (*temporary.iterdir(), temporary):
+        _flush(path)
+    if target.exists():
+        os.replace(target, root / f".tmp_old_{target.name}_{os.getpid()}")
+    os.replace(temporary, target)
+    _flush(root)
+    clean(root)
+    return target
+
+
+def clean(root: Path) -> None:
+    """Remove what an interrupted write left behind."""
+    for leftover in Path(root).glob(".tmp_*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def prune(root: Path, keep_epochs: tuple[int, ...]) -> None:
+    """Keep weights of keep_epochs and of the newest two, and the trainer's state of the newest two only."""
+    kept = {folder_name(epoch) for epoch in keep_epochs}
+    for folder in list_checkpoints(root)[:-WITH_TRAINER]:
+        if folder.name in kept:
+            (folder / TRAINER).unlink(missing_ok=True)
+        else:
+            # Renamed first: a kill during the removal must not leave a checkpoint that looks damaged.
+            doomed = folder.with_name(f".tmp_{folder.name}")
+            os.replace(folder, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def read_meta(folder: Path, with_trainer: bool = False) -> dict:
+    """meta.json of a checkpoint whose files are all there and unchanged.
+
+    with_trainer: the trainer's state must be there too (to resume, not to translate).
+    Raises CheckpointError that names the first file found missing or damaged.
+    """
+    folder = Path(folder)
+    try:
+        meta = read_json(folder / "meta.json")
+        files, version = meta["files"], meta["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'meta.json'}: missing or damaged ({error})") from error
+    if version != FORMAT:
+        raise CheckpointError(f"{folder / 'meta.json'}: expected checkpoint format {FORMAT}, got {version}")
+    for name, expected in files.items():
+        if name == TRAINER and not with_trainer:
+            continue
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing, though meta.json lists it")
+        if sha256(path) != expected:
+            raise CheckpointError(f"{path}: damaged or truncated (its SHA-256 is not the one in meta.json)")
+    return meta
+
+
+def newest_usable(root: Path, last_step: int) -> tuple[Path, dict] | None:
+    """The newest checkpoint that training can go on from, and its meta; None where there is none.
+
+    last_step: the stage's last. A checkpoint there needs no trainer's state: nothing is left to train.
+    Damaged ones are passed over with a warning that names the file, and removed: the work since the one before is
+    done again. Raises CheckpointError where sound weights are left but none with a trainer's state: starting anew
+    would overwrite them, which is for a person to decide.
+    """
+    refused, weights_only = [], None
+    for folder in reversed(list_checkpoints(root)):
+        try:
+            meta = read_meta(folder)
+            weights_only = weights_only or folder
+            if meta["step"] != last_step:
+                read_meta(folder, with_trainer=True)
+            break
+        except CheckpointError as error:
+            warnings.warn(f"checkpoint refused, falling back to the one before it: {error}", stacklevel=2)
+            refused.append(folder)
+    else:
+        if weights_only:
+            raise CheckpointError(
+                f"{root}: holds weights ({weights_only.name}) but no checkpoint that training can go on from; "
+                "move the folder away to train the stage anew, or give the weights as init_from of another run"
+            )
+        folder = None
+    for damaged in refused:
+        shutil.rmtree(damaged)
+    return (folder, meta) if folder else None
+
+
+def load_network(path: Path, device: torch.device | str = "cpu") -> Generator | Discriminator:
+    """Build the network that a net_*.safetensors file describes and load its weights.
+
+    Raises CheckpointError for a missing or damaged file, or one that this package did not write.
+    """
+    note, tensors = _read(path, device)
+    if "network" not in note:
+        raise CheckpointError(f"{path}: no network description in its metadata; expected a net_*.safetensors file")
+    note = json.loads(note["network"])
+    if note["format"] != FORMAT:
+        raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {note['format']}")
+    net = {"Generator": Generator, "Discriminator": Discriminator}[note["kind"]].from_config(note["config"])
+    _assign(net, tensors, path)
+    return net.to(device)
+
+
+def load_weights(networks: dict[str, torch.nn.Module], folder: Path) -> None:
+    """Copy all four networks' weights out of a checkpoint into networks that are already built.
+
+    Raises CheckpointError where the checkpoint is damaged or was trained with networks of another size.
+    """
+    read_meta(folder)
+    for name, net in networks.items():
+        path = Path(folder) / f"{name}.safetensors"
+        _assign(net, _read(path, "cpu")[1], path)
+
+
+def load_trainer(folder: Path, device: torch.device | str) -> dict[str, torch.Tensor]:
+    """The trainer's tensors of a checkpoint, by name."""
+    return _read(Path(folder) / TRAINER, device)[1]
+
+
+def _read(path: Path, device: torch.device | str) -> tuple[dict, dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: missing or damaged ({error})") from error
+
+
+def _assign(net: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    expected = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    got = {key: tuple(value.shape) for key, value in tensors.items()}
+    if got != expected:
+        key = next(k for k in sorted({*expected, *got}) if expected.get(k) != got.get(k))
+        raise CheckpointError(
+            f"{path}: its weights do not fit this network ({key}: expected {expected.get(key)}, got {got.get(key)}); "
+            f"use the ngf, ndf and n_blocks that it was trained with"
+        )
+    net.load_state_dict(tensors)
+
+
+def _portable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,110 @@
+"""The configuration of one training stage, and the seeds derived from it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+
+import torch
+
+from .losses import NMC_NORMS
+from .networks import NoiseConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One stage of training. Defaults are the first row of the paper's Table 1 at the paper's size."""
+
+    stage: str = "stage1"
+    epochs: tuple[int, ...] = tuple(range(1, 61))  # paper Table 1: labels in the paper's numbering, one pass each
+    steps_per_epoch: int | None = None  # None: one pass over the larger set (AttentionGAN's default)
+    batch_size: int = 4  # paper §4
+    lr: float = 2e-4  # paper §4. Constant: the stacked timeline (§4.3) never states a decay
+    betas: tuple[float, float] = (0.5, 0.999)  # paper §4 gives 0.5; 0.999 is AttentionGAN's default
+    lambda_A: float = 10.0  # weight of the cycle loss on A. Paper Table 1: 10 until epoch 90, then 8
+    lambda_B: float = 10.0  # likewise on B
+    identity_ratio: float = 0.5  # identity loss weighs identity_ratio · λ: AttentionGAN's default
+    lambda_nmc: float = 0.0  # 0 = off, paper Table 1 until epoch 140. Its weight later: not given in the paper
+    nmc_norm: str = "region"  # not given in the paper; chosen because it depends on no size (see losses)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)  # paper §4.2: sigma (0, 1, 0.2) from epoch 299
+    # Not given in the paper; True chosen because §4 describes one generator "in each translation direction" and §4.2
+    # changes "the generator".
+    noise_in_G_BA: bool = True
+    ngf: int = 64  # AttentionGAN's default
+    ndf: int = 64  # AttentionGAN's default
+    n_blocks: int = 9  # paper §4
+    size: int = 256  # paper §4, px
+    pool_size: int = 50  # AttentionGAN's default
+    flip: bool = True  # AttentionGAN's default; the non-mask tensor flips along
+    seed: int = 0  # not given in the paper
+    keep_epochs: tuple[int, ...] = ()  # labels whose weights stay on disk; the newest two always do
+    sample_count: int = 8  # pictures in the fixed sample strip; the paper shows one per epoch, eight show the spread
+    tick_steps: int = 50  # one row of metrics per so many steps, and one at each epoch's end
+    device: str = "auto"  # "auto" = CUDA where there is one, else CPU. Not part of the hash
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "betas", "keep_epochs"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.noise, dict):
+            object.__setattr__(self, "noise", NoiseConfig(**self.noise))
+        rules = {
+            "stage": (bool(self.stage), "a name"),
+            "epochs": (
+                len(self.epochs) > 0 and list(self.epochs) == sorted(set(self.epochs)) and self.epochs[0] >= 0,
+                "at least one epoch label, rising",
+            ),
+            "keep_epochs": (set(self.keep_epochs) <= set(self.epochs), "labels out of epochs"),
+            "steps_per_epoch": (self.steps_per_epoch is None or self.steps_per_epoch > 0, "None or at least 1"),
+            "batch_size": (self.batch_size > 0, "at least 1"),
+            "lr": (self.lr > 0, "above 0"),
+            "lambda_nmc": (self.lambda_nmc >= 0, "at least 0"),
+            "nmc_norm": (self.nmc_norm in NMC_NORMS, f"one of {NMC_NORMS}"),
+            "size": (self.size % 4 == 0 and self.size >= 24, "divisible by 4 and at least 24"),
+            "pool_size": (self.pool_size >= 0, "at least 0"),
+            "tick_steps": (self.tick_steps > 0, "at least 1"),
+        }
+        for name, (holds, expected) in rules.items():
+            if not holds:
+                raise ValueError(f"TrainConfig.{name}: expected {expected}, got {getattr(self, name)!r}")
+
+    def steps_in_epoch(self, count_A: int, count_B: int) -> int:
+        """Steps of one epoch: as configured, or one pass over the larger set (the last batch is filled up)."""
+        return self.steps_per_epoch or -(-max(count_A, count_B) // self.batch_size)
+
+    def to_dict(self) -> dict:
+        """JSON-able; `from_dict` is its inverse."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        """ValueError for a name that is no field."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"TrainConfig has no field {', '.join(unknown)}")
+        return cls(**values)
+
+    def hash(self) -> str:
+        """16 hex digits over everything that shapes the result (all fields but device)."""
+        values = {name: value for name, value in self.to_dict().items() if name != "device"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def differences(self, other: "TrainConfig") -> list[str]:
+        """Lines "name: mine, not theirs" for the fields that would change the hash."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [f"{k}: {mine[k]!r}, not {theirs[k]!r}" for k in mine if k != "device" and mine[k] != theirs[k]]
+
+
+def stable_seed(*parts: str | int) -> int:
+    """A 63-bit seed out of what it is for, e.g. (seed, stage, "flip", step): the same on every machine and run.
+
+    All randomness of training is drawn from generators seeded this way, so a resumed run needs no generator state.
+    (torch's CPU generators use the lowest 32 bits of a seed, NumPy's all of it.)
+    """
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" → CUDA where there is one, else CPU; any other name as torch understands it."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

@@ -1,0 +1,80 @@
+"""Use a trained generator: no optimiser, no discriminator, no non-mask tensors (paper §4.1, last lines)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib.data.images import to_pixels, to_tensor
+
+from .checkpoints import CheckpointError, load_network
+from .config import pick_device
+from .networks import Generator
+
+
+def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Generator:
+    """The generator of a net_G_*.safetensors file, or net_G_AB of a checkpoint folder, ready to translate.
+
+    Raises CheckpointError where the file is missing, damaged or no generator.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "net_G_AB.safetensors"
+    net = load_network(path, device)
+    if not isinstance(net, Generator):
+        raise CheckpointError(f"{path}: expected a generator, got a {type(net).__name__}; use net_G_AB.safetensors")
+    return net.eval().requires_grad_(False)
+
+
+@dataclass
+class Translation:
+    """images: uint8 [N, H, W, 3] RGB. attention: float32 [N, H, W] in [0, 1], where the network changes the input
+
+    (1 − the attention map of the input: 0 keeps a pixel as it was, 1 draws it anew)."""
+
+    images: np.ndarray
+    attention: np.ndarray
+
+
+class Translator:
+    """Translates pictures with one generator.
+
+    path: as for `load_generator`. device: "auto" = CUDA where there is one. batch_size: pictures at a time; it changes
+    speed and memory only.
+    """
+
+    def __init__(self, path: Path | str, device: str = "auto", batch_size: int = 16) -> None:
+        self.device = pick_device(device)
+        self.generator = load_generator(path, self.device)
+        self.noise = self.generator.noise
+        self.batch_size = batch_size
+
+    def translate(
+        self, images: np.ndarray, seeds: Sequence[int] | None = None, sigma: Sequence[float] | None = None
+    ) -> Translation:
+        """uint8 [N, H, W, 3] RGB, H and W divisible by 4 → `Translation` of the same size.
+
+        seeds: one per image, in [0, 2**32): each image has a noise stream of its own, so its result does not hang on
+        its neighbours or the batch size. None only where there is no noise.
+        sigma: overrides the standard deviations at the content layers 1, 2, 3; (0, 0, 0) turns noise off.
+        Raises ValueError for another shape or type, and for seeds that are missing or do not match.
+        """
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+            raise ValueError(f"images: expected uint8 [N, H, W, 3], got {images.dtype} {list(images.shape)}")
+        noise = self.noise if sigma is None else replace(self.noise, sigma=tuple(sigma))
+        if noise.active and (seeds is None or len(seeds) != len(images)):
+            got = "none" if seeds is None else len(seeds)
+            raise ValueError(f"seeds: expected one per image ({len(images)}), got {got}; sigma (0, 0, 0) needs none")
+        self.generator.noise = noise
+        out = np.empty_like(images)
+        attention = np.empty(images.shape[:3], np.float32)
+        for start in range(0, len(images), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            streams = [torch.Generator().manual_seed(int(s)) for s in seeds[part]] if noise.active else None
+            with torch.inference_mode():
+                result = self.generator(to_tensor(images[part]).to(self.device), streams, return_parts=True)
+            out[part] = to_pixels(result.output.cpu())
+            attention[part] = (1 - result.attention[:, -1]).clamp(0, 1).cpu().numpy()
+        return Translation(out, attention)

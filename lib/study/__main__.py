@@ -1,0 +1,82 @@
+"""`python -m lib.study`: every notebook, headlessly, in order."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from lib.study.config import DATA_SOURCES, PROFILES, StudyError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m lib.study`."""
+    p = argparse.ArgumentParser(
+        prog="python -m lib.study",
+        description="Run the notebooks with papermill. A second call goes on where the first stopped.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="profiles:\n" + "\n".join(f"  {x.name:<8}{x.size}², ngf {x.ngf}: {x.note}" for x in PROFILES.values()),
+    )
+    p.add_argument("--profile", default="smoke", choices=tuple(PROFILES), help="sizes and counts (default: smoke)")
+    p.add_argument("--data", default="faceworld", choices=DATA_SOURCES, help="where faces come from")
+    p.add_argument("--name", help="name of the study, its folder under runs/ (default: the profile's name)")
+    p.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    p.add_argument("--runs-dir", help="folder of all studies (default: runs/ of the repository)")
+    pick = p.add_argument_group("which notebooks")
+    pick.add_argument("--only", nargs="+", metavar="NN", help="just these, by number or name")
+    pick.add_argument("--from", dest="start", metavar="NN", help="this one and those after it")
+    pick.add_argument("--force", action="store_true", help="also finished ones; stages are trained anew")
+    folders = p.add_argument_group("--data folders")
+    folders.add_argument("--a", metavar="DIR", help="full faces, the source of set A")
+    folders.add_argument("--b", metavar="DIR", help="faces truly wearing masks, set B")
+    folders.add_argument("--scenes-a", metavar="DIR", help="pictures of several full faces, for the pretraining")
+    folders.add_argument("--scenes-b", metavar="DIR", help="pictures of several masked faces, for the pretraining")
+    paper = p.add_argument_group("--data paper")
+    paper.add_argument("--mafa", metavar="DIR", help="MAFA (MAFA-Label-Train, train-images)")
+    paper.add_argument("--cmfd", metavar="DIR", help="MaskedFace-Net's CMFD")
+    paper.add_argument("--ffhq", metavar="DIR", help="FFHQ, the full faces of CMFD")
+    paper.add_argument("--fddb", metavar="DIR", help="FDDB with its picture archive, for the pretraining")
+    paper.add_argument("--selection", metavar="CSV", help="the hand-picked faces of MAFA (notebook 01)")
+    paper.add_argument("--stock", metavar="DIR", help="crops of stock photographs, added to set B")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Returns 0 when every notebook finished, 1 when one failed, 2 when nothing could start."""
+    args = parser().parse_args(argv)
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a debugger's notice in every kernel
+    from lib.study.driver import run_study
+    from lib.study.runs import open_study
+
+    keys = ("a", "b", "scenes_a", "scenes_b", "mafa", "cmfd", "ffhq", "fddb", "selection", "stock")
+    try:
+        study = open_study(
+            args.name or args.profile,
+            args.profile,
+            args.data,
+            args.seed,
+            {key: getattr(args, key) for key in keys},
+            args.runs_dir,
+        )
+        print(f"study {study.name}: profile {study.profile.name}, data {study.data}, seed {study.seed} → {study.root}")
+        started = time.monotonic()
+        outcomes = run_study(study, args.only, args.start, args.force, say=lambda line: print(line, flush=True))
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    failed = [o for o in outcomes if o.status == "failed"]
+    done = sum(o.status == "finished" for o in outcomes)
+    print(f"{done} run, {sum(o.status == 'skipped' for o in outcomes)} skipped, {time.monotonic() - started:.0f} s")
+    if failed:
+        print(f"look at {study.root / 'notebooks' / (failed[0].notebook + '.ipynb')}; mend it and run the same command")
+        return 1
+    print(f"executed notebooks: {study.root / 'notebooks'}\nfigures: {study.figures_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

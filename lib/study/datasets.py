@@ -1,0 +1,257 @@
+"""Sets A and B of a study, prepared once as files: full faces, rule-based images with their non-mask tensors, masked
+faces with the stages they pass into, multi-face scenes, and a held-out part that is never trained on.
+
+    data/B/faces.csv     one row per picture: stage1, stage2, stage3 (passes that stage's filters), split
+    data/B/images/       size × size
+    data/A/faces.csv     one row per full face: split
+    data/A/full/  data/A/rule/  (each rule-based PNG with its .safetensors tensor beside it)
+    data/scenes_A/  data/scenes_B/
+    data/failures.csv    what could not be used, and why
+
+The three sources of pictures (face world, folders, the paper's sets) differ only in `lib.study.sources`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.data.files import read_json, write_json, write_png, write_table
+from lib.data.images import ImageError, read_image, resize
+from lib.data.stack import ImageStack, pack
+from lib.gan import TrainData
+from lib.study import sources
+from lib.study.config import Stage, StudyError
+from lib.study.runs import Study, add_failure, progress_bar
+from lib.warp import (
+    WarpConfig,
+    WarpError,
+    apply_warp,
+    load_non_mask,
+    non_mask_by_comparison,
+    sample_warp_params,
+    save_non_mask,
+)
+
+
+def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Filter set B by the paper's funnel, write its pictures at the study's size; at once if that was done before.
+
+    Returns:
+        The table of set B and the funnel's counts (step, kept, removed).
+    """
+    folder = study.data_dir / "B"
+    if _done(folder):
+        return pd.read_csv(folder / "faces.csv"), pd.read_csv(folder / "funnel.csv")
+    table, funnel = sources.collect_B(study, progress)
+    table = _write_pictures(study, table, folder / "images", "set B", progress)
+    if not table["stage3"].any():
+        raise StudyError(f"{study.name}: no picture is left in set B after the filters; see {folder / 'funnel.csv'}")
+    write_table(folder / "funnel.csv", funnel)
+    write_table(folder / "faces.csv", table)
+    _finish(folder, pictures=len(table))
+    return table, funnel
+
+
+def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
+    """Choose the full faces of set A, down-sampled by seed to the size of B (paper §3), and write them.
+
+    Faces in which no landmarks were found are listed in failures.csv. Needs set B for its size.
+    """
+    folder = study.data_dir / "A"
+    if _done(folder):
+        return pd.read_csv(folder / "faces.csv")
+    table_B, _ = prepare_B(study, progress)
+    wanted = int((table_B["split"] == "train").sum())
+    table = sources.collect_A(study, wanted, progress)
+    table = _write_pictures(study, table, folder / "full", "set A", progress)
+    for extra in ("truth", "region"):  # known in the face world only, for the held-out faces
+        if f"{extra}_source" in table:
+            known = table[table["split"] == "test"].drop(columns="source").rename(columns={f"{extra}_source": "source"})
+            _write_pictures(study, known, folder / extra, f"set A, {extra}", progress)
+    write_table(folder / "faces.csv", table)
+    _finish(folder, pictures=len(table))
+    return table
+
+
+def warp_A(study: Study, progress: bool = True) -> pd.DataFrame:
+    """Step one on every face of set A: the rule-based image and, by pixel comparison, its non-mask tensor (§4.1).
+
+    Both lie in data/A/rule under one stem. Data source `paper` has CMFD's own images instead of warped ones. Returns
+    the table of faces that have both; the others are listed in failures.csv.
+    """
+    folder = study.data_dir / "A" / "rule"
+    if _done(folder):
+        return pd.read_csv(folder / "faces.csv")
+    table = prepare_A(study, progress)
+    landmarks = sources.landmarks_of(study) if study.data != "paper" else {}
+    config, kept, params = WarpConfig(), [], []
+    for row in progress_bar(table, "step one", progress):
+        target = folder / row.image
+        full = read_image(study.data_dir / "A" / "full" / row.image).pixels
+        drawn = sample_warp_params(np.random.default_rng([study.seed, row.Index]), config)
+        try:
+            if study.data == "paper":
+                rule = resize(read_image(Path(row.rule_source)).pixels, study.profile.size)
+            else:
+                rule = apply_warp(full, landmarks[row.image], drawn).image
+        except (WarpError, ImageError) as error:
+            add_failure(study, "step one", row.image, str(error))
+            continue
+        non_mask = non_mask_by_comparison(full, rule)
+        if non_mask.all():
+            add_failure(study, "step one", row.image, "the rule-based image equals the full face: no mask region")
+            continue
+        write_png(target, rule)
+        save_non_mask(target.with_suffix(".safetensors"), non_mask)
+        kept.append(row.Index)
+        params.append(drawn.to_dict())
+    if not kept:
+        raise StudyError(f"step one gave no usable image; every reason is in {study.data_dir / 'failures.csv'}")
+    table = table.loc[kept].reset_index(drop=True)
+    write_json(folder / "params.json", dict(zip(table["image"], params)))
+    write_table(folder / "faces.csv", table)
+    _finish(folder, pictures=len(table))
+    return table
+
+
+def prepare_scenes(study: Study, progress: bool = True) -> dict[str, int]:
+    """Multi-face pictures for the pretraining (paper §4.3: FDDB → MAFA). Returns the number of pictures per set."""
+    counts = {}
+    for side in "AB":
+        folder = study.data_dir / f"scenes_{side}"
+        if not _done(folder):
+            table = sources.collect_scenes(study, side, progress)
+            table = _write_pictures(study, table, folder / "images", f"scenes {side}", progress)
+            _finish(folder, pictures=len(table))
+        counts[side] = read_json(folder / "done.json")["pictures"]
+    return counts
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Held-out faces, uint8 [N, S, S, 3] each; `truth` and `region` are known in the face world only."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    names: list[str]
+    full: np.ndarray
+    rule: np.ndarray
+    non_mask: np.ndarray  # bool [N, S, S]
+    truth: np.ndarray | None  # the same faces truly wearing a mask
+    region: np.ndarray | None  # bool [N, S, S]: the true mask with its straps
+    B: np.ndarray  # held-out masked faces [M, S, S, 3]
+
+    def take(self, picks) -> TestSet:
+        """The faces at these indices; B stays whole."""
+        picks = list(picks)
+        chosen = {k: getattr(self, k)[picks] for k in ("full", "rule", "non_mask")}
+        chosen |= {k: None if getattr(self, k) is None else getattr(self, k)[picks] for k in ("truth", "region")}
+        return replace(self, names=[self.names[k] for k in picks], **chosen)
+
+
+def load_test_set(study: Study) -> TestSet:
+    """Read the held-out part. Raises StudyError when step one has not run yet."""
+    folder = study.data_dir / "A"
+    if not _done(folder / "rule"):
+        raise StudyError(
+            f"{folder / 'rule'}: set A has no rule-based images yet; run notebook 02_rule_based_warping first"
+        )
+    table = pd.read_csv(folder / "rule" / "faces.csv").query("split == 'test'")
+    table_B = pd.read_csv(study.data_dir / "B" / "faces.csv").query("split == 'test'")
+    names = table["image"].tolist()
+    read = lambda where, images: np.stack([read_image(where / name).pixels for name in images])  # noqa: E731
+    known = study.data == "faceworld"
+    region = read(folder / "region", names)[..., 0] > 127 if known else None
+    return TestSet(
+        names,
+        read(folder / "full", names),
+        read(folder / "rule", names),
+        np.stack([load_non_mask((folder / "rule" / name).with_suffix(".safetensors")) for name in names]),
+        read(folder / "truth", names) if known else None,
+        region,
+        read(study.data_dir / "B" / "images", table_B["image"]),
+    )
+
+
+def train_data(study: Study, stage: Stage, sample_count: int) -> tuple[TrainData, dict]:
+    """The two stacks a stage trains on, its non-mask tensors and fixed samples; and facts for the manifest.
+
+    Stacks are memory-mapped files under data/stacks, packed once. Set A is cut to the size of B by its (seeded) order.
+
+    Raises StudyError when the sets have not been prepared.
+    """
+    stacks = study.data_dir / "stacks"
+    size = study.profile.size
+    if stage.set_A == "scenes":
+        for side in "AB":
+            _require(study.data_dir / f"scenes_{side}", "04_pretraining_multiface")
+        paths = {s: sorted((study.data_dir / f"scenes_{s}" / "images").glob("*.png")) for s in "AB"}
+        a, b = (_stack(paths[s], size, stacks / f"scenes_{s}") for s in "AB")
+        return TrainData(a.images, b.images, samples=a.images[:sample_count]), _facts(a, b)
+    _require(study.data_dir / "B", "01_data_filtering")
+    _require(study.data_dir / "A" / "rule", "02_rule_based_warping")
+    table_B = pd.read_csv(study.data_dir / "B" / "faces.csv")
+    table_A = pd.read_csv(study.data_dir / "A" / "rule" / "faces.csv")
+    chosen_B = table_B[table_B[stage.set_B] & (table_B["split"] == "train")]
+    chosen_A = table_A[table_A["split"] == "train"].head(len(chosen_B))
+    held_out = table_A[table_A["split"] == "test"].head(sample_count)
+    rule = study.data_dir / "A" / "rule"
+    tensors = lambda t: np.stack([load_non_mask((rule / n).with_suffix(".safetensors")) for n in t["image"]])[:, None]  # noqa: E731
+    a = _stack([rule / name for name in chosen_A["image"]], size, stacks / f"A_{stage.set_B}")
+    b = _stack([study.data_dir / "B" / "images" / n for n in chosen_B["image"]], size, stacks / f"B_{stage.set_B}")
+    samples = _stack([rule / name for name in held_out["image"]], size, stacks / "samples")
+    data = TrainData(a.images, b.images, tensors(chosen_A), samples.images, tensors(held_out))
+    return data, _facts(a, b)
+
+
+def _stack(paths: list[Path], size: int, target: Path) -> ImageStack:
+    stack = pack(paths, size, target, progress=False)
+    if stack.failures:
+        path, reason = stack.failures[0]
+        raise StudyError(
+            f"{path}: prepared but no longer readable ({reason}); delete that set's folder and prepare it again"
+        )
+    return stack
+
+
+def _facts(a: ImageStack, b: ImageStack) -> dict:
+    return {"A": len(a), "B": len(b), "hash_A": a.sha256, "hash_B": b.sha256}
+
+
+def _write_pictures(study: Study, table: pd.DataFrame, folder: Path, what: str, progress: bool) -> pd.DataFrame:
+    """Write each row's picture (its crop, where it has a box to crop) at the study's size; drop unreadable ones."""
+    size, kept = study.profile.size, []
+    for row in progress_bar(table, what, progress):
+        target = folder / row.image
+        if not target.exists():
+            try:
+                pixels = read_image(Path(row.source)).pixels
+                if getattr(row, "crop", False):
+                    pixels = sources.crop_box(pixels, row.x, row.y, row.w, row.h)
+                write_png(target, resize(pixels, size))
+            except ImageError as error:
+                add_failure(study, what, str(row.source), error.reason)
+                continue
+        kept.append(row.Index)
+    if not kept:
+        raise StudyError(
+            f"{what}: none of {len(table)} pictures can be read; reasons in {study.data_dir / 'failures.csv'}"
+        )
+    return table.loc[kept].reset_index(drop=True)
+
+
+def _done(folder: Path) -> bool:
+    return (folder / "done.json").exists()
+
+
+def _finish(folder: Path, **facts) -> None:
+    write_json(folder / "done.json", facts)
+
+
+def _require(folder: Path, notebook: str) -> None:
+    if not _done(folder):
+        raise StudyError(f"{folder}: not prepared yet; run notebook {notebook} first")

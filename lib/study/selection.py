@@ -1,0 +1,176 @@
+"""Picking checkpoints (paper §5): the trend over the whole timeline, numbers per checkpoint, and who picked which.
+
+The paper "carefully watched this trend and visually picked two better-performing checkpoints". Here the trend is drawn,
+the picking is written down in `runs/<study>/selection.json`, and the figures read it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lib.data.files import read_json, write_json
+from lib.gan import Translator
+from lib.study import metrics
+from lib.study.config import PICKED_EPOCHS, STAGES, StudyError
+from lib.study.datasets import TestSet
+from lib.study.runs import Study, now
+from lib.study.timeline import all_checkpoints, checkpoints_of, load_stage
+
+PICKED_STAGE = "stage5"  # paper §5: both picks are "from the later epochs", with NMC and noise
+
+
+def read_picks(study: Study) -> tuple[int, ...]:
+    """The two epochs picked in this study: those of selection.json, the paper's 313 and 476 where there is none."""
+    path = study.root / "selection.json"
+    return tuple(read_json(path)["picks"]) if path.exists() else PICKED_EPOCHS
+
+
+def write_picks(study: Study, picks: Sequence[int], by: str, remark: str = "") -> dict:
+    """Write selection.json: two epochs of stage 5, who picked them, when and why. Gives what was written.
+
+    An earlier picking is kept under "earlier"; the same picking again changes nothing.
+
+    Raises StudyError when they are not two rising epochs of which the stage kept the weights, or nobody is named.
+    """
+    picks, kept = [int(p) for p in picks], checkpoints_of(study, PICKED_STAGE)
+    if len(picks) != 2 or picks[0] >= picks[1] or not set(picks) <= set(kept):
+        raise StudyError(
+            f"picks {picks}: expected two rising epochs out of those that {PICKED_STAGE} of {study.name} kept: "
+            f"{', '.join(map(str, kept)) or 'none yet, run notebook ' + STAGES[PICKED_STAGE].notebook}"
+        )
+    if not by.strip():
+        raise StudyError("a picking needs a name in `by`: who looked at the pictures?")
+    path = study.root / "selection.json"
+    before = read_json(path) if path.exists() else None
+    chosen = {"stage": PICKED_STAGE, "picks": picks, "by": by, "remark": remark}
+    if before and {key: before.get(key) for key in chosen} == chosen:
+        return before
+    earlier = [*before.pop("earlier"), before] if before else []
+    record = {**chosen, "at": now(), "earlier": earlier}
+    write_json(path, record)
+    return record
+
+
+def whole_timeline(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Metrics and sample changes of every trained stage on one axis: the paper's epochs.
+
+    Both tables get the columns `stage` and `position`. The pretraining counts its epochs from 1 as stage 1 does, so it
+    is moved to end at 0. A tick within a pass lies between the labels of the pass before and its own.
+
+    Raises StudyError when nothing has been trained.
+    """
+    ticks, samples = [], []
+    for name, stage in STAGES.items():
+        if not (study.stage_dir(name) / "manifest.json").exists():
+            continue
+        run = load_stage(study, name)
+        labels = np.array([stage.first_epoch - 1, *run.manifest["config"]["epochs"]], float)
+        shift = -stage.last_epoch if stage.parent is None else 0
+        steps = run.metrics.loc[run.metrics["epoch"] == run.metrics["epoch"].iloc[0], "step"].max()  # of one pass
+        position = np.interp(run.metrics["step"] / steps, np.arange(len(labels)), labels)
+        ticks.append(run.metrics.assign(stage=name, position=position + shift))
+        samples.append(run.samples.assign(stage=name, position=run.samples["epoch"] + shift))
+    if not ticks:
+        raise StudyError(f"{study.root}: nothing has been trained yet; run the notebooks 04 to 09 first")
+    return pd.concat(ticks, ignore_index=True), pd.concat(samples, ignore_index=True)
+
+
+def timeline_curves(
+    ticks: pd.DataFrame, samples: pd.DataFrame, picks: Sequence[int], losses: Sequence[str], title: str = ""
+) -> Figure:
+    """Losses above, change of the fixed samples below, all stages on one axis of the paper's epochs, picks marked.
+
+    Args:
+        ticks, samples: from `whole_timeline`. losses: columns of `ticks`; a loss that is off or NaN leaves a gap.
+    """
+    fig, (above, below) = plt.subplots(2, 1, figsize=(10, 5.2), sharex=True, layout="constrained")
+    for k, (name, rows) in enumerate(ticks.groupby("stage", sort=False)):
+        stage = STAGES[name]
+        first = -stage.last_epoch if stage.parent is None else stage.first_epoch - 1
+        last = 0 if stage.parent is None else stage.last_epoch
+        for ax in (above, below):
+            ax.axvspan(first, last, color="0.5", alpha=0.10 if k % 2 else 0.0, lw=0)
+        above.text((first + last) / 2, 1.02, name.replace("pretraining", "pre-\ntraining").replace("stage", "stage "),
+                   transform=above.get_xaxis_transform(), ha="center", va="bottom", fontsize=9)  # fmt: skip
+        for j, loss in enumerate(losses):
+            shown = rows[rows[loss].notna() & (rows[loss] != 0)]
+            marker = "o" if len(shown) < 40 else None
+            above.plot(shown["position"], shown[loss], color=f"C{j}", lw=1.3, marker=marker, ms=3)
+        mine = samples[samples["stage"] == name]
+        for j, where in enumerate(("outside", "inside")):
+            below.plot(mine["position"], mine[f"{where}_change"], color=f"C{j}", lw=1.3, marker="o", ms=3)
+    for ax, names in ((above, losses), (below, ("outside the mask", "inside the mask"))):  # once, not once per stage
+        for j, label in enumerate(names):
+            ax.plot([], [], color=f"C{j}", label=label)
+    for ax in (above, below):
+        for pick in picks:
+            ax.axvline(pick, color="0.2", lw=1.1, ls="--")
+        ax.set_ylim(0, None)
+        ax.margins(x=0.01)
+    for pick in picks:
+        below.text(pick, 0.98, f" {pick}", transform=below.get_xaxis_transform(), ha="left", va="top", fontsize=9)
+    below.axhline(metrics.REDRAWN_ABOVE, color="0.4", lw=0.9, ls=":", label="redrawn above")
+    above.set(ylabel="loss before its λ", title=title)
+    below.set(ylabel="mean |output − input|", xlabel="epoch in the paper's numbering (the pretraining ends at 0)")
+    for ax in (above, below):
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        sns.despine(ax=ax)
+    plt.close(fig)  # shown by the notebook as a cell's value, not a second time by pyplot
+    return fig
+
+
+def spread(items: Sequence, count: int) -> list:
+    """At most `count` of the items, evenly spread, the first and the last among them."""
+    items = list(items)
+    if len(items) <= count:
+        return items
+    return [items[round(k * (len(items) - 1) / (count - 1))] for k in range(count)]
+
+
+def candidates(study: Study, count: int = 10) -> list[tuple[str, int]]:
+    """What is worth comparing: the last weights of stages 3 and 4, the picks, and up to `count` epochs of stage 5."""
+    every = all_checkpoints(study)
+    ends = [max(key for key in every if key[0] == name) for name in ("stage3", "stage4") if checkpoints_of(study, name)]
+    late = [key for key in every if key[0] == PICKED_STAGE]
+    picks = [(PICKED_STAGE, epoch) for epoch in read_picks(study) if (PICKED_STAGE, epoch) in every]
+    return [*ends, *sorted({*spread(late, count), *picks})]
+
+
+def compare(study: Study, test: TestSet, keys: Sequence[tuple[str, int]], seeds: int = 4) -> pd.DataFrame:
+    """Numbers per checkpoint on held-out faces; the first row is the rule-based image itself.
+
+    Columns: stage, epoch; outside_change, inside_change (mean over faces, [0, 1]); colour_spread (Lab colour of the
+    mask over faces, ΔE units); noise_diversity (the same over noise seeds of one face; NaN without noise); and, if the
+    truth is known, truth_distance ([0, 1]) and truth_ssim over the true and the rule-based mask together.
+    """
+    mask = ~test.non_mask
+    area = mask | test.region if test.region is not None else None
+
+    def row(stage: str, epoch: int | None, images: np.ndarray, draws: np.ndarray | None) -> dict:
+        values = {
+            "stage": stage,
+            "epoch": epoch,
+            "outside_change": float(np.nanmean(metrics.outside_change(test.rule, images, test.non_mask))),
+            "inside_change": float(np.nanmean(metrics.outside_change(test.rule, images, mask))),
+            "colour_spread": metrics.colour_diversity(metrics.mask_colour_lab(images, mask)),
+            "noise_diversity": float("nan") if draws is None else metrics.noise_diversity(draws, mask),
+        }
+        if test.truth is not None:
+            values["truth_distance"] = float(np.nanmean(metrics.outside_change(test.truth, images, area)))
+            values["truth_ssim"] = float(np.nanmean(metrics.ssim_inside(test.truth, images, area)))
+        return values
+
+    rows, found = [row("rule-based", None, test.rule, None)], all_checkpoints(study)
+    for stage, epoch in keys:
+        translator = Translator(found[stage, epoch])
+        count = seeds if translator.noise.active else 1
+        starts = [range(1000 * k, 1000 * k + len(test.rule)) for k in range(count)]
+        draws = np.stack([translator.translate(test.rule, list(start)).images for start in starts])
+        rows.append(row(stage, epoch, draws[0], draws if count > 1 else None))
+    return pd.DataFrame(rows).astype({"epoch": "Int64"})

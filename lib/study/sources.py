@@ -1,0 +1,276 @@
+"""Where the pictures of a study come from: the face world, folders of the user, or the paper's data sets.
+
+Each collector returns a table with one row per picture and these columns: `image` (name it gets in the study),
+`source` (file it is read from), `split` ("train" or "test"), `identity`; set B also `stage1`, `stage2`, `stage3`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.data import curation, faceworld, filters
+from lib.data.fddb import pictures as fddb_pictures
+from lib.data.ffhq import read_ffhq
+from lib.data.folder import read_folder
+from lib.data.images import ImageError, list_images, read_image
+from lib.data.mafa import read_mafa
+from lib.data.maskedface_net import read_maskedface_net
+from lib.study.config import StudyError
+from lib.study.runs import Study, add_failure, progress_bar
+from lib.warp import DlibLandmarks, landmarks_array, landmarks_table, read_landmarks, write_landmarks
+
+# Identities: those of A and B never overlap (lib.data.faceworld keeps A below and B above a million), nor do parts.
+FIRST_TRAIN_A, FIRST_TEST_A = 0, 400_000
+FIRST_WIDE_B, FIRST_TIDY_B = 1_000_000, 1_200_000
+# CMFD "mostly restricted pitch and roll rotations" (paper §4.3); the half ranges in degrees are ours.
+CMFD_POSE = {"yaw": 25.0, "pitch": 5.0, "roll": 4.0}
+WIDE_POSE = {"yaw": 60.0, "pitch": 15.0, "roll": 15.0}
+# A hand-picker of the face world keeps light surgical masks without visible pitch or roll; limits in degrees, ours.
+PICK_PITCH, PICK_ROLL = 7.0, 6.0
+REFERENCE_SIZE = 256  # the paper's picture size: its limit of 60 px is scaled to the study's size in the face world
+
+
+# ------------------------------------------------------------------------------------------------------- set B
+def collect_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Set B with its stages marked, and the funnel's counts."""
+    collect = {"faceworld": _faceworld_B, "folders": _folder_B, "paper": _paper_B}[study.data]
+    table, funnel = collect(study, progress)
+    return _hold_out(table, "stage3", study), funnel
+
+
+def _mark_stages(table: pd.DataFrame, steps: dict[str, list], picked: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Add stage1, stage2, stage3 and drop what passes none; `picked` is the hand-picking. Returns the funnel too."""
+    rows, passing = [{"step": "all faces", "kept": len(table), "removed": 0}], pd.Series(True, table.index)
+    for stage, predicates in (*steps.items(), ("stage3", [("hand-picked", lambda t: picked)])):
+        for name, predicate in predicates:
+            after = passing & predicate(table)
+            rows.append(
+                {"step": f"{stage}: {name}", "kept": int(after.sum()), "removed": int((passing & ~after).sum())}
+            )
+            passing = after
+        table[stage] = passing
+    return table[table["stage1"]].reset_index(drop=True), pd.DataFrame(rows)
+
+
+def _paper_filters(minimum_px: float = 60.0) -> dict[str, list]:
+    """The paper's filters (§4.3) in order, as (words, predicate)."""
+    return {
+        "stage1": [
+            ("simple mask", filters.simple_mask),
+            ("fully occluded", filters.fully_occluded),
+            (f"at least {minimum_px:g} px", lambda t: (t["w"] >= minimum_px) & (t["h"] >= minimum_px)),
+        ],
+        "stage2": [("front facing", filters.front_facing)],
+    }
+
+
+def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    p, parts = study.profile, []
+    pools = {
+        "wide": faceworld.SetSpec("B", p.wide_B, p.size, study.seed, FIRST_WIDE_B, heterogeneity=0.35, **WIDE_POSE),
+        "tidy": faceworld.SetSpec("B", p.tidy_B, p.size, study.seed, FIRST_TIDY_B, heterogeneity=0.12, **CMFD_POSE,
+                                  light_share=0.9),
+    }  # fmt: skip
+    for pool, spec in pools.items():
+        folder = faceworld.render_set(spec, study.cache_dir, progress)
+        table = _by_name(pd.read_csv(folder / "faces.csv"))
+        table["source"] = [str(folder / "masked" / name) for name in table["image"]]
+        table["region_source"] = [str(folder / "region" / name) for name in table["image"]]
+        table["image"] = [f"{pool}_{name}" for name in table["image"]]
+        parts.append(table.assign(pool=pool))
+    table = pd.concat(parts, ignore_index=True)
+    # The face world knows pose and mask; this stands for the eye of the person who picked the paper's 1,597.
+    picked = (table["pitch"].abs() <= PICK_PITCH) & (table["roll"].abs() <= PICK_ROLL)
+    picked &= (table["mask_kind"] == "surgical") & table["light"].astype(bool)
+    return _mark_stages(table, _paper_filters(60.0 * p.size / REFERENCE_SIZE), picked)
+
+
+def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    root = study.source("b")
+    table = _named(root, _with_manifest(root, read_folder(root)))
+    steps: dict[str, list] = {"stage1": [("readable pictures", lambda t: pd.Series(True, t.index))], "stage2": []}
+    if "yaw_estimate" in table:  # the folder's manifest tells how far the head is turned
+        steps["stage2"] = [("front facing (|yaw| ≤ 30°)", lambda t: t["yaw_estimate"].abs() <= 30)]
+    if (root / "selection.csv").exists():
+        picked = curation.accepted(table, curation.read_selection(root / "selection.csv"))
+    elif "tier" in table and (table["tier"] == "strict").any():
+        picked = table["tier"] == "strict"
+    else:
+        picked = pd.Series(True, table.index)
+    return _mark_stages(table, steps, picked)
+
+
+def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    root = study.source("mafa")
+    table = read_mafa(root, "train")
+    table["source"] = [str(root / name) for name in table["image"]]
+    table["crop"] = True
+    picked = curation.accepted(table, curation.read_selection(study.source("selection")))
+    usable = table["reason"] == ""
+    table, funnel = _mark_stages(
+        table[usable].reset_index(drop=True), _paper_filters(), picked[usable].reset_index(drop=True)
+    )
+    table["image"] = [f"{Path(n).stem}_{f}.png" for n, f in zip(table["image"], table["face"])]
+    table["identity"] = [Path(n).stem for n in table["source"]]  # faces of one picture stay on one side of the split
+    if study.roots.get("stock"):
+        stock = _named(study.source("stock"), read_folder(study.source("stock")))
+        stock = stock.assign(stage1=False, stage2=False, stage3=True, crop=False)
+        stock["image"] = "stock_" + stock["image"]
+        table = pd.concat([table, stock], ignore_index=True)
+        row = {"step": "stage3: + crops of stock photographs", "kept": int(table["stage3"].sum()), "removed": 0}
+        funnel = pd.concat([funnel, pd.DataFrame([row])], ignore_index=True)
+    return table, funnel
+
+
+# ------------------------------------------------------------------------------------------------------- set A
+def collect_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
+    """Full faces for set A: at most `wanted` to train on (the size of B, paper §3) and a held-out part."""
+    collect = {"faceworld": _faceworld_A, "folders": _folder_A, "paper": _paper_A}[study.data]
+    return collect(study, min(wanted, study.profile.count_A), progress)
+
+
+def _faceworld_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
+    p, tables = study.profile, []
+    for split, count in (("train", wanted), ("test", p.count_test)):
+        first = FIRST_TRAIN_A if split == "train" else FIRST_TEST_A
+        spec = faceworld.SetSpec("A", count, p.size, study.seed, first, **CMFD_POSE)
+        folder = faceworld.render_set(spec, study.cache_dir, progress)
+        table = _by_name(pd.read_csv(folder / "faces.csv"))
+        table["source"] = [str(folder / "full" / name) for name in table["image"]]
+        if split == "test":
+            table["truth_source"] = [str(folder / "masked" / name) for name in table["image"]]
+            table["region_source"] = [str(folder / "region" / name) for name in table["image"]]
+        landmarks = _by_name(read_landmarks(folder / "landmarks.csv"))
+        landmarks["image"] = [f"{split}_{name}" for name in landmarks["image"]]
+        table["image"] = [f"{split}_{name}" for name in table["image"]]
+        tables.append((table.assign(split=split), landmarks))
+    write_landmarks(study.data_dir / "A" / "landmarks.csv", pd.concat([t[1] for t in tables], ignore_index=True))
+    return pd.concat([t[0] for t in tables], ignore_index=True)
+
+
+def _folder_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
+    root, size = study.source("a"), study.profile.size
+    table = _named(root, _with_manifest(root, read_folder(root)))
+    order = np.random.default_rng([study.seed, 1]).permutation(len(table))
+    table = table.iloc[order].reset_index(drop=True)
+    need, finder, kept, found = wanted + study.profile.count_test, DlibLandmarks(), [], []
+    for row in progress_bar(table, "landmarks", progress):
+        if len(kept) == need:
+            break
+        try:
+            pixels = read_image(Path(row.source)).pixels
+        except ImageError as error:
+            add_failure(study, "landmarks", row.source, error.reason)
+            continue
+        faces = finder.find(pixels)
+        if not faces:
+            add_failure(study, "landmarks", row.source, "no face found")
+            continue
+        scale = size / np.array([pixels.shape[1], pixels.shape[0]], np.float32)
+        found.append((faces[0].landmarks + 0.5) * scale - 0.5)  # pixel centres are at integers
+        kept.append(row.Index)
+    if not kept:
+        raise StudyError(f"{root}: no face was found in any of its {len(table)} pictures; reasons in failures.csv")
+    table = table.loc[kept].reset_index(drop=True)
+    write_landmarks(
+        study.data_dir / "A" / "landmarks.csv", landmarks_table((n, 0, p) for n, p in zip(table["image"], found))
+    )
+    return _hold_out(table, None, study)
+
+
+def _paper_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
+    cmfd, ffhq = study.source("cmfd"), study.source("ffhq")
+    masked = read_maskedface_net(cmfd, "CMFD").query("reason == ''")
+    full = read_ffhq(ffhq).query("reason == ''").set_index("identity")["image"]
+    both = masked[masked["identity"].isin(full.index)]
+    if both.empty:
+        raise StudyError(f"{cmfd}: none of its {len(masked)} images has its full face of the same id in {ffhq}")
+    need = min(wanted + study.profile.count_test, len(both))
+    table = both.sample(need, random_state=study.seed).reset_index(drop=True)
+    table["rule_source"] = [str(cmfd / name) for name in table["image"]]
+    table["source"] = [str(ffhq / full[identity]) for identity in table["identity"]]
+    table["image"] = [f"{Path(name).stem}.png" for name in table["image"]]
+    return _hold_out(table, None, study)
+
+
+def landmarks_of(study: Study) -> dict[str, np.ndarray]:
+    """Landmarks of set A in pixels of the prepared pictures: image name → float32 [68, 2]."""
+    landmarks = read_landmarks(study.data_dir / "A" / "landmarks.csv")
+    return dict(zip(landmarks["image"], landmarks_array(landmarks)))
+
+
+# ------------------------------------------------------------------------------------------------------ scenes
+def collect_scenes(study: Study, side: str, progress: bool) -> pd.DataFrame:
+    """Multi-face pictures of one side ("A" full, "B" masked) for the pretraining (paper §4.3)."""
+    p = study.profile
+    if study.data == "faceworld":
+        spec = faceworld.SetSpec(f"scenes_{side}", p.count_scenes, p.size, study.seed)
+        folder = faceworld.render_set(spec, study.cache_dir, progress)
+        files = sorted((folder / "scenes").glob("*.png"))
+    elif study.data == "folders":
+        key = f"scenes_{side.lower()}"
+        # Without multi-face pictures the single faces serve: the stage then only warms the weights up.
+        files = list_images(study.source(key if study.roots.get(key) else side.lower()))
+    else:
+        root = study.source("fddb" if side == "A" else "mafa")
+        files = fddb_pictures(root) if side == "A" else list_images(root)
+    if not files:
+        raise StudyError(f"no multi-face pictures for set {side} of the pretraining")
+    order = np.random.default_rng([study.seed, 2]).permutation(len(files))[: p.count_scenes]
+    chosen = [files[k] for k in sorted(order)]
+    return pd.DataFrame({"image": [f"{k:06d}.png" for k in range(len(chosen))], "source": [str(f) for f in chosen]})
+
+
+# ------------------------------------------------------------------------------------------------------ helpers
+def crop_box(pixels: np.ndarray, x: float, y: float, w: float, h: float) -> np.ndarray:
+    """The part of a picture inside a box, clipped at the picture (paper §3: "extracted MAFA bounding boxes")."""
+    left, top = max(round(x), 0), max(round(y), 0)
+    right, bottom = min(round(x + w), pixels.shape[1]), min(round(y + h), pixels.shape[0])
+    if right <= left or bottom <= top:
+        raise ValueError(
+            f"box {x:g}, {y:g}, {w:g} × {h:g} lies outside a picture of {pixels.shape[1]} × {pixels.shape[0]}"
+        )
+    return pixels[top:bottom, left:right]
+
+
+def _by_name(table: pd.DataFrame) -> pd.DataFrame:
+    """Cut the folder off the names of a rendered set: the same name stands for full, masked and region picture."""
+    return table.assign(image=[Path(name).name for name in table["image"]])
+
+
+def _named(root: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Give each picture of a folder the name it has in the study (unique, flat) and its source."""
+    table["source"] = [str(root / name) for name in table["image"]]
+    table["image"] = [f"{k:06d}_{Path(name).stem}.png" for k, name in enumerate(table["image"])]
+    return table
+
+
+def _with_manifest(root: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of a `manifest.csv` beside the pictures, joined by its column `name` or `image`."""
+    path = root / "manifest.csv"
+    if not path.exists():
+        return table
+    manifest = pd.read_csv(path)
+    key = next((k for k in ("image", "name") if k in manifest), None)
+    if key is None:
+        raise StudyError(
+            f"{path}: needs a column `name` or `image` with the picture's path; it has {', '.join(manifest)}"
+        )
+    manifest = manifest.rename(columns={key: "image", "group": "identity"}).drop_duplicates("image")
+    replaced = [c for c in manifest if c in table and c != "image"]
+    return table.drop(columns=replaced).merge(manifest, on="image", how="left")
+
+
+def _hold_out(table: pd.DataFrame, among: str | None, study: Study) -> pd.DataFrame:
+    """Mark a held-out part by identity: `count_test` rows, at most a fifth, out of those where `among` is True."""
+    eligible = table[table[among]] if among else table
+    count = min(study.profile.count_test, len(eligible) // 5)
+    identities = eligible["identity"].fillna(eligible["image"]).astype(str)
+    order = np.random.default_rng([study.seed, 3]).permutation(identities.unique())
+    sizes = identities.value_counts()[order].cumsum()
+    chosen = set(sizes.index[sizes <= count])
+    ids = table["identity"].fillna(table["image"]).astype(str)
+    return table.assign(split=np.where(ids.isin(chosen), "test", "train"))

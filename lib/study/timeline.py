@@ -1,0 +1,234 @@
+"""The training timeline (paper §4.3, Table 1): each stage starts from the last weights of the stage before.
+
+The optimiser starts fresh at every stage: the paper does not say, and the public AttentionGAN code it used never
+saved it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lib.data.files import read_json, sha256
+from lib.gan import NoiseConfig, TrainConfig, list_checkpoints, pick_device, train
+from lib.study.config import (
+    LAMBDA_NMC,
+    NMC_NORM,
+    PAPER_NOISE_SIGMA,
+    PICKED_EPOCHS,
+    STAGES,
+    Stage,
+    StudyError,
+    epoch_labels,
+)
+from lib.study.datasets import train_data
+from lib.study.runs import Study, finish_manifest, start_manifest
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A trained stage, as the notebooks look at it."""
+
+    stage: Stage
+    folder: Path
+    manifest: dict
+    metrics: pd.DataFrame  # one row per tick
+    samples: pd.DataFrame  # one row per epoch: changes of the fixed sample faces
+    checkpoints: dict[int, Path]  # epoch label → folder
+
+    def sample_image(self, epoch: int) -> Path:
+        """The strip of fixed sample faces drawn after an epoch."""
+        return self.folder / "samples" / f"epoch_{epoch:04d}.png"
+
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """Labels of the first, the middle and the last pass (fewer where there are fewer passes)."""
+        labels = [int(epoch) for epoch in self.samples["epoch"]]
+        return tuple(sorted({labels[0], labels[len(labels) // 2], labels[-1]}))
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Folder of the newest kept weights."""
+        return self.checkpoints[max(self.checkpoints)]
+
+
+def train_config(
+    study: Study,
+    stage: Stage,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+) -> TrainConfig:
+    """The resolved training configuration of a stage under the study's profile.
+
+    `epochs`, `batch_size`, `steps_per_epoch` and `seed` replace the profile's values; None or 0 keeps them.
+    """
+    profile = study.profile
+    passes = epochs or (profile.passes[stage.name] if profile.passes else None)
+    labels = epoch_labels(stage, passes)
+    kept = [label for k, label in enumerate(labels) if (k + 1) % profile.keep_every == 0]
+    return TrainConfig(
+        stage=stage.name,
+        epochs=labels,
+        steps_per_epoch=steps_per_epoch or profile.steps_per_epoch,
+        batch_size=batch_size or profile.batch_size,
+        lambda_A=stage.lambda_cycle,
+        lambda_B=stage.lambda_cycle,
+        lambda_nmc=LAMBDA_NMC if stage.nmc else 0.0,
+        nmc_norm=NMC_NORM,
+        noise=NoiseConfig(sigma=PAPER_NOISE_SIGMA if stage.noise else (0.0, 0.0, 0.0)),
+        ngf=profile.ngf,
+        ndf=profile.ndf,
+        size=profile.size,
+        seed=study.seed if seed is None or seed < 0 else seed,
+        keep_epochs=tuple(sorted({*kept, labels[-1], *(set(labels) & set(PICKED_EPOCHS))})),
+        sample_count=profile.sample_count,
+        device=device,
+    )
+
+
+def parent_checkpoint(study: Study, stage: Stage) -> dict | None:
+    """The last checkpoint of the stage before: stage, label, folder, hash. None for the pretraining.
+
+    Raises StudyError when the stage before has not been trained to its end.
+    """
+    if stage.parent is None:
+        return None
+    before = STAGES[stage.parent]
+    manifest_path = study.stage_dir(before.name) / "manifest.json"
+    if not manifest_path.exists() or read_json(manifest_path)["status"] != "finished":
+        raise StudyError(
+            f"{stage.name} starts from the last weights of {before.name}, which has not been trained to its end in "
+            f"{study.root}: run notebook {before.notebook} first"
+        )
+    label, folder = max(checkpoints_of(study, before.name).items())
+    return {
+        "stage": before.name,
+        "epoch": label,
+        "checkpoint": f"{before.name}/checkpoints/{folder.name}",
+        "sha256_net_G_AB": sha256(folder / "net_G_AB.safetensors"),
+    }
+
+
+def run_stage(study: Study, name: str, progress: bool = True, **overrides) -> StageRun:
+    """Train a stage to its end, resume it where it was interrupted, or return it at once if it is finished.
+
+    Args:
+        name: "pretraining" or "stage1" … "stage5".
+        overrides: see `train_config`.
+
+    Raises:
+        StudyError: the stage before is missing, or the data it needs.
+        lib.gan.TrainError: training failed; the manifest then says so and names the last good checkpoint.
+    """
+    stage = STAGES[name]
+    config = train_config(study, stage, **overrides)
+    parent = parent_checkpoint(study, stage)
+    data, facts = train_data(study, stage, config.sample_count)
+    folder = study.stage_dir(name)
+    start_manifest(study, name, config.to_dict(), str(pick_device(config.device)), facts, parent)
+    try:
+        result = train(
+            config,
+            data,
+            folder,
+            init_from=study.root / parent["checkpoint"] if parent else None,
+            parent=parent,
+            progress=progress,
+        )
+    except BaseException as error:
+        finish_manifest(study, name, f"failed: {type(error).__name__}: {error}")
+        raise
+    finish_manifest(study, name, "finished", steps=result.steps, last_epoch=config.epochs[-1])
+    return load_stage(study, name)
+
+
+def load_stage(study: Study, name: str) -> StageRun:
+    """Read a trained (or half-trained) stage from its run folder. Raises StudyError when there is none."""
+    folder = study.stage_dir(name)
+    if not (folder / "manifest.json").exists():
+        raise StudyError(f"{folder}: {name} has not been trained; run notebook {STAGES[name].notebook}")
+    return StageRun(
+        STAGES[name],
+        folder,
+        read_json(folder / "manifest.json"),
+        pd.read_csv(folder / "metrics.csv"),
+        pd.read_csv(folder / "samples.csv"),
+        checkpoints_of(study, name),
+    )
+
+
+def joined(runs: list[StageRun]) -> pd.DataFrame:
+    """Metrics of consecutive stages as one table whose steps run on; column `stage` says which row is whose."""
+    parts, done = [], 0
+    for run in runs:
+        parts.append(run.metrics.assign(stage=run.stage.name, step=run.metrics["step"] + done))
+        done += int(run.metrics["step"].max())
+    return pd.concat(parts, ignore_index=True)
+
+
+def checkpoints_of(study: Study, name: str) -> dict[int, Path]:
+    """The kept checkpoints of a stage, oldest first: epoch label → folder."""
+    folders = list_checkpoints(study.stage_dir(name) / "checkpoints")
+    return {int(folder.name.removeprefix("epoch_")): folder for folder in folders}
+
+
+def all_checkpoints(study: Study) -> dict[tuple[str, int], Path]:
+    """Every kept checkpoint of the timeline, oldest first: (stage, epoch label) → folder."""
+    return {(name, label): path for name in STAGES for label, path in checkpoints_of(study, name).items()}
+
+
+def compressed(study: Study) -> pd.DataFrame:
+    """What the profile makes of the timeline: one row per stage, the paper's numbers beside this study's."""
+    rows = []
+    for stage in STAGES.values():
+        config = train_config(study, stage)
+        steps = config.steps_per_epoch
+        rows.append(
+            {
+                "stage": stage.name,
+                "paper epochs": f"{stage.first_epoch}–{stage.last_epoch}",
+                "paper images": stage.dataset_size,
+                "passes here": len(config.epochs),
+                "steps per pass": steps or "one pass over the data",
+                "steps": len(config.epochs) * steps if steps else None,
+                "λ": stage.lambda_cycle,
+                "NMC": config.lambda_nmc,
+                "noise σ": config.noise.sigma,
+                "labels": ", ".join(map(str, config.epochs[:3])) + (" … " if len(config.epochs) > 4 else ", ")
+                + str(config.epochs[-1]),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def what_changed(study: Study, name: str) -> pd.DataFrame:
+    """A stage beside the stage it starts from: one row per setting, of the paper and of this study's profile.
+
+    Columns: the parent's name, the stage's name, and "changed".
+    """
+    stage = STAGES[name]
+    columns = {}
+    for row in (STAGES[stage.parent], stage) if stage.parent else (stage,):
+        config = train_config(study, row)
+        columns[row.name] = {
+            "paper: epochs": f"{row.first_epoch}–{row.last_epoch}",
+            "paper: λ of the cycle loss": f"{row.lambda_cycle:g}",
+            "paper: non-mask change loss": "yes" if row.nmc else "no",
+            "paper: noise input": "yes" if row.noise else "no",
+            "paper: images per set": f"{row.dataset_size:,}",
+            "paper: restriction added to B": row.restriction,
+            "here: passes": str(len(config.epochs)),
+            "here: steps per pass": str(config.steps_per_epoch or "one pass over the data"),
+            "here: λ of the non-mask change loss": f"{config.lambda_nmc:g}",
+            "here: noise σ at content layers 1, 2, 3": ", ".join(f"{s:g}" for s in config.noise.sigma),
+            "here: batch size": str(config.batch_size),
+        }
+    table = pd.DataFrame(columns)
+    if stage.parent:
+        table["changed"] = ["←" if a != b else "" for a, b in zip(table[stage.parent], table[name])]
+    return table

@@ -1,0 +1,158 @@
+"""The command as a user types it, in a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import files, pixels, portrait, start
+from PIL import Image
+
+from lib.augment import Options, augment_folder
+from lib.augment.__main__ import main
+from lib.augment.journal import NAME
+
+
+def recorded(out: Path) -> list[str]:
+    """Sources of the pictures that the journal has as done."""
+    text = (out / NAME).read_text() if (out / NAME).exists() else ""
+    lines = [line for line in text.split("\n")[:-1] if '"kind":"picture"' in line]
+    return [json.loads(line)["source"] for line in lines]
+
+
+def wait_until(true, seconds: float = 90.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return true()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """Twenty-four pictures: enough to be stopped in the middle."""
+    root = tmp_path_factory.mktemp("many")
+    for k in range(24):
+        Image.fromarray(portrait(150 + k)).save(root / f"{k:02}.bmp")
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(many, tmp_path_factory) -> Path:
+    """What an uninterrupted run in this process makes of them."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    augment_folder(many, out, Options(rule_only=True, workers=0, progress=False))
+    return out
+
+
+def test_mistakes_end_in_one_line_and_status_2(faces, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.safetensors").write_bytes(b"none")
+    out = tmp_path / "out"
+    for call, words in {
+        (faces, out): "no released model",
+        (tmp_path / "none", out, "--rule-only"): "no such folder",
+        (tmp_path / "empty", out, "--rule-only"): "no pictures found",
+        (faces, faces / "out", "--rule-only"): "inside IN",
+        (faces, out, "--rule-only", "--workers", -1): "--workers",
+        (faces, out, "--checkpoint", tmp_path / "no.safetensors"): "no.safetensors",
+        (faces, out, "--checkpoint", tmp_path): "net_G_AB.safetensors: no such",
+    }.items():
+        assert main([str(part) for part in call]) == 2
+        told = capsys.readouterr()
+        assert words in told.err
+        assert len(told.err.splitlines()) == 1
+        assert not told.out
+    assert not out.exists()
+    assert not (faces / "out").exists()
+
+
+def test_a_process_ends_in_one_line_too(tmp_path):
+    (tmp_path / "wall").mkdir()
+    Image.new("RGB", (90, 90)).save(tmp_path / "wall" / "wall.png")
+    (tmp_path / "wall" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    for arguments, status, words in (
+        ((), 2, "no released model"),
+        (("--rule-only", "--quiet", "--workers", 0), 1, "no face was masked (no face 1, unreadable 1)"),
+    ):
+        process = start(tmp_path / "wall", tmp_path / "out", *arguments)
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == status, stderr
+        assert words in stderr
+        assert len(stderr.splitlines()) == 1, stderr
+        assert not stdout
+    assert len((tmp_path / "out" / "failures.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for orphaned processes in /proc")
+def test_a_killed_run_of_two_workers_is_finished_by_the_next_to_the_same_bytes(many, whole, tmp_path, capsys):
+    def children(parent: int) -> list[int]:
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                found += [int(stat.parent.name)] * (int(stat.read_text().rpartition(")")[2].split()[1]) == parent)
+            except OSError:
+                continue
+        return found
+
+    out = tmp_path / "out"
+    process = start(many, out, "--rule-only", "--workers", 2)
+    assert wait_until(lambda: len(recorded(out)) >= 3)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=90)
+    assert wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers)), "orphans"
+
+    done = recorded(out)
+    assert 3 <= len(done) < 24
+    for path in out.rglob("*.png"):
+        pixels(path)  # whole, or Pillow complains
+    kept = {source: (out / "images" / source).with_suffix(".png").stat().st_mtime_ns for source in done}
+    with (out / NAME).open("ab") as file:
+        file.write(b'{"kind":"pict')  # as a power cut would leave it
+    (out / "images" / f".{done[0][:2]}.png.0123abcd.tmp").write_bytes(b"half a picture")
+    assert main([str(many), str(out), "--rule-only", "--workers", "0"]) == 0
+    told = capsys.readouterr()
+    assert "24 found, 24 masked" in told.out
+    assert f"this run   {24 - len(done)} pictures" in told.out
+    assert "24/24" in told.err, "the progress bar"
+    assert {s: (out / "images" / s).with_suffix(".png").stat().st_mtime_ns for s in done} == kept, "not done again"
+    assert files(out, ".png") == files(whole, ".png")
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_ctrl_c_ends_in_one_line_with_the_tables_written(many, tmp_path):
+    out = tmp_path / "out"
+    process = start(many, out, "--rule-only", "--workers", 1, "--quiet")
+    assert wait_until(lambda: len(recorded(out)) >= 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 130
+    assert "give the same command again" in stderr
+    assert len(stderr.splitlines()) == 1, stderr
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert len((out / "manifest.csv").read_text().splitlines()) == 1 + len(recorded(out))
+
+
+def test_a_checkpoint_from_the_command_line(faces, checkpoint, tmp_path, capsys):
+    shutil.copytree(faces / "deep", tmp_path / "in")
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--checkpoint", str(checkpoint), "--workers", "0", "--quiet"]
+    assert main(call) == 0
+    assert "3 found, 3 masked" in capsys.readouterr().out
+    options = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
+    assert options["size"] == 64
+    assert main([*call, "--margin", "0.1"]) == 2
+    assert "margin was 0.02, now 0.1" in capsys.readouterr().err
+    assert main([*call, "--margin", "0.1", "--force"]) == 0
+
+
+def test_help_tells_what_a_reader_must_know(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for words in ("PNG, because", "exit status", "0 = untouched", "failures.csv", "--rule-only", "--checkpoint"):
+        assert words in text

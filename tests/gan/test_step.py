@@ -1,0 +1,264 @@
+"""One training step against the equations, written out plainly a second time in float64.
+
+The reference shares no layer with the library: convolutions are sums over patches, transposed convolutions are
+convolutions of a zero-stuffed input, instance norm is mean and variance, and no passes are joined.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lib.gan import Batch, Model, make_batch, stable_seed, train_step
+from lib.gan.trainer import LOSSES, generator_losses
+
+# ---- the reference -------------------------------------------------------------------------------------------------
+
+
+def reflect(x, p):
+    def index(n):
+        return [*range(p, 0, -1), *range(n), *range(n - 2, n - 2 - p, -1)]
+
+    return x[:, :, index(x.shape[2])][:, :, :, index(x.shape[3])]
+
+
+def conv(x, w, b, stride=1, zeros=0):
+    x = F.pad(x, (zeros,) * 4)
+    patches = x.unfold(2, w.shape[2], stride).unfold(3, w.shape[3], stride)
+    return torch.einsum("bchwij,ocij->bohw", patches, w) + b[None, :, None, None]
+
+
+def conv_transposed(x, w, b):
+    """3×3, stride 2, padding 1, output padding 1."""
+    n, c, h, wd = x.shape
+    stuffed = x.new_zeros(n, c, 2 * h + 2, 2 * wd + 2)
+    stuffed[:, :, 1 : 2 * h : 2, 1 : 2 * wd : 2] = x
+    return conv(stuffed, w.flip(2, 3).transpose(0, 1), b)
+
+
+def norm(x):
+    mean = x.mean((2, 3), keepdim=True)
+    return (x - mean) / (((x - mean) ** 2).mean((2, 3), keepdim=True) + 1e-5).sqrt()
+
+
+def relu(x):
+    return x * (x > 0)
+
+
+def ref_generator(p, x, noise):
+    """p: name → parameter; noise: what is added to the inputs of content layers 2 and 3, [B, 1, h, w] each."""
+
+    def wb(name):
+        return p[f"{name}.weight"], p[f"{name}.bias"]
+
+    h = relu(norm(conv(reflect(x, 3), *wb("conv1"))))
+    h = relu(norm(conv(h, *wb("conv2"), stride=2, zeros=1)))
+    h = relu(norm(conv(h, *wb("conv3"), stride=2, zeros=1)))
+    for i in range(2):
+        r = relu(norm(conv(reflect(h, 1), *wb(f"resnet_blocks.{i}.conv1"))))
+        h = h + norm(conv(reflect(r, 1), *wb(f"resnet_blocks.{i}.conv2")))
+    c = relu(norm(conv_transposed(h, *wb("deconv1_content"))))
+    c = relu(norm(conv_transposed(c + noise[0], *wb("deconv2_content"))))
+    c = torch.tanh(conv(reflect(c + noise[1], 3), *wb("deconv3_content")))
+    a = relu(norm(conv_transposed(h, *wb("deconv1_attention"))))
+    a = relu(norm(conv_transposed(a, *wb("deconv2_attention"))))
+    a = conv(a, *wb("deconv3_attention")).exp()
+    a = a / a.sum(1, keepdim=True)
+    return sum(c[:, 3 * i : 3 * i + 3] * a[:, i : i + 1] for i in range(9)) + x * a[:, 9:]
+
+
+def ref_discriminator(p, x):
+    def leaky(x):
+        return torch.where(x > 0, x, 0.2 * x)
+
+    def wb(i):
+        return p[f"model.{i}.weight"], p[f"model.{i}.bias"]
+
+    h = leaky(conv(x, *wb(0), stride=2, zeros=1))
+    h = leaky(norm(conv(h, *wb(2), stride=2, zeros=1)))
+    h = leaky(norm(conv(h, *wb(5), stride=2, zeros=1)))
+    h = leaky(norm(conv(h, *wb(8), zeros=1)))
+    return conv(h, *wb(11), zeros=1)
+
+
+def ref_losses(nets, batch, cfg, step):
+    """All named losses of a step whose pools are still empty."""
+    A, B, keep = batch
+    n, size = len(A), A.shape[-1]
+    stream = torch.Generator().manual_seed(stable_seed(cfg.seed, cfg.stage, "noise", step))
+
+    def draw(count):
+        half = cfg.noise.sigma[1] * torch.randn((count, 1, size // 2, size // 2), generator=stream).double()
+        return half, cfg.noise.sigma[2] * torch.randn((count, 1, size, size), generator=stream).double()
+
+    noise_AB, noise_BA, noise_rec_A, noise_rec_B = draw(2 * n), draw(2 * n), draw(n), draw(n)
+    AB, BA, D_A, D_B = (nets[k] for k in ("net_G_AB", "net_G_BA", "net_D_A", "net_D_B"))
+    fake_B = ref_generator(AB, A, [z[:n] for z in noise_AB])
+    idt_B = ref_generator(AB, B, [z[n:] for z in noise_AB])
+    fake_A = ref_generator(BA, B, [z[:n] for z in noise_BA])
+    idt_A = ref_generator(BA, A, [z[n:] for z in noise_BA])
+    rec_A = ref_generator(BA, fake_B, noise_rec_A)
+    rec_B = ref_generator(AB, fake_A, noise_rec_B)
+
+    v = {
+        "loss_G_adv_AB": ((ref_discriminator(D_B, fake_B) - 1) ** 2).mean(),
+        "loss_G_adv_BA": ((ref_discriminator(D_A, fake_A) - 1) ** 2).mean(),
+        "loss_cycle_A": (rec_A - A).abs().mean(),
+        "loss_cycle_B": (rec_B - B).abs().mean(),
+        "loss_idt_A": (idt_A - A).abs().mean(),
+        "loss_idt_B": (idt_B - B).abs().mean(),
+        "loss_nmc": (fake_B - A).abs().permute(0, 2, 3, 1)[keep[:, 0]].mean(),
+    }
+    v["loss_G"] = (
+        v["loss_G_adv_AB"]
+        + v["loss_G_adv_BA"]
+        + cfg.lambda_A * (v["loss_cycle_A"] + 0.5 * v["loss_idt_A"])
+        + cfg.lambda_B * (v["loss_cycle_B"] + 0.5 * v["loss_idt_B"])
+        + cfg.lambda_nmc * v["loss_nmc"]
+    )
+    for name, net, real, fake in (("D_A", D_A, A, fake_A), ("D_B", D_B, B, fake_B)):
+        on_real, on_fake = ref_discriminator(net, real), ref_discriminator(net, fake.detach())
+        v[f"loss_{name}"] = 0.5 * (((on_real - 1) ** 2).mean() + (on_fake**2).mean())
+        v[f"score_{name}_real"], v[f"score_{name}_fake"] = on_real.mean(), on_fake.mean()
+    return v
+
+
+# ---- the tests -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cfg(tiny):
+    return tiny(lambda_A=8.0, lambda_B=5.0, lr=1e-3)
+
+
+@pytest.fixture
+def model(cfg):
+    """Float64, biases away from zero so that a forgotten one shows."""
+    model = Model(cfg)
+    stream = torch.Generator().manual_seed(0)
+    for net in model.networks.values():
+        net.double()
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(5).add_(torch.randn(parameter.shape, generator=stream).double() * 0.02)
+    return model
+
+
+@pytest.fixture
+def batch(cfg, toy_data):
+    real_A, real_B, non_mask = make_batch(cfg, toy_data, 0)
+    return Batch(real_A.double(), real_B.double(), non_mask)
+
+
+def test_losses_gradients_and_update_are_the_equations(cfg, model, batch):
+    copies = {
+        name: {key: p.detach().clone().requires_grad_(True) for key, p in net.named_parameters()}
+        for name, net in model.networks.items()
+    }
+    expected = ref_losses(copies, batch, cfg, step=0)
+    values = train_step(model, batch, cfg, step=0)
+
+    assert set(expected) == set(LOSSES)
+    for name, value in zip(LOSSES, values.tolist()):
+        assert value == pytest.approx(expected[name].item(), rel=1e-10), name
+
+    targets = {"net_G": expected["loss_G"], "net_D": expected["loss_D_A"] + expected["loss_D_B"]}
+    checked = 0
+    for name, parameters in copies.items():
+        target = targets[name[:5]]
+        gradients = torch.autograd.grad(target, list(parameters.values()), retain_graph=True)
+        for (key, before), gradient in zip(parameters.items(), gradients):
+            after = model.networks[name].get_parameter(key)
+            assert torch.allclose(after.grad, gradient, rtol=1e-8, atol=1e-12), f"{name}.{key}"
+            # Adam's first step: both moments equal the gradient once their bias is corrected.
+            step = cfg.lr * gradient / (gradient.abs() + 1e-8)
+            assert torch.allclose(after, before - step, rtol=0, atol=1e-6), f"{name}.{key}"
+            checked += 1
+    assert checked == 2 * 2 * (3 + 2 * 2 + 6) + 2 * 2 * 5
+
+
+def test_gradient_predicts_the_loss_along_a_line(cfg, model, batch):
+    """Finite differences: the one check that does not lean on automatic differentiation."""
+    noise_seed = 3
+
+    def loss():
+        stream = torch.Generator().manual_seed(noise_seed)
+        return generator_losses(model, batch, cfg, stream)[0]["loss_G"]
+
+    parameters = list(model.named_parameters(("net_G_AB", "net_G_BA")).values())
+    gradients = torch.autograd.grad(loss(), parameters)
+    stream = torch.Generator().manual_seed(1)
+    line = [torch.randn(p.shape, generator=stream).double() for p in parameters]
+    slope = sum((g * d).sum() for g, d in zip(gradients, line)).item()
+
+    def along(step):
+        with torch.no_grad():
+            for p, d in zip(parameters, line):
+                p.add_(step * d)
+            value = loss().item()
+            for p, d in zip(parameters, line):
+                p.sub_(step * d)
+        return value
+
+    epsilon = 1e-7
+    assert (along(epsilon) - along(-epsilon)) / (2 * epsilon) == pytest.approx(slope, rel=1e-3)
+
+
+def test_terms_that_are_off_leave_no_trace(cfg, tiny, model, batch):
+    """λ = 0 takes the gradient away; the value of NMC is still measured, so that stages can be compared."""
+    off = tiny(lambda_A=8.0, lambda_B=5.0, lambda_nmc=0.0, identity_ratio=0.0)
+    losses, _, _ = generator_losses(model, batch, off, torch.Generator().manual_seed(0))
+    assert "loss_idt_A" not in losses
+    expected = losses["loss_G_adv_AB"] + losses["loss_G_adv_BA"] + 8 * losses["loss_cycle_A"]
+    assert losses["loss_G"].item() == pytest.approx((expected + 5 * losses["loss_cycle_B"]).item(), rel=1e-12)
+    assert losses["loss_nmc"].item() > 0
+
+    values = dict(zip(LOSSES, train_step(model, Batch(*batch[:2], None), off, 0).tolist()))
+    assert [name for name in LOSSES if math.isnan(values[name])] == ["loss_idt_A", "loss_idt_B", "loss_nmc"]
+
+
+def test_generators_step_leaves_discriminators_without_gradient(cfg, model, batch):
+    from lib.gan.trainer import frozen
+
+    with frozen(model.net_D_A, model.net_D_B):
+        generator_losses(model, batch, cfg, torch.Generator().manual_seed(0))[0]["loss_G"].backward()
+    assert all(p.grad is None for n in ("net_D_A", "net_D_B") for p in model.networks[n].parameters())
+    assert all(p.grad is not None for n in ("net_G_AB", "net_G_BA") for p in model.networks[n].parameters())
+    assert all(p.requires_grad for p in model.net_D_A.parameters())
+
+
+def test_noise_may_enter_one_direction_only(tiny, batch):
+    model = Model(tiny(noise_in_G_BA=False))
+    assert model.net_G_AB.noise.sigma == (0, 1, 0.2)
+    assert not model.net_G_BA.noise.active
+    assert Model(tiny()).net_G_BA.noise.active
+
+
+def test_trainer_state_goes_out_and_in_unchanged(cfg, toy_data):
+    first, second = Model(cfg), Model(cfg)
+    for step in range(3):
+        train_step(first, make_batch(cfg, toy_data, step), cfg, step)
+    for name, net in second.networks.items():
+        net.load_state_dict(first.networks[name].state_dict())
+    second.load_trainer_state(first.trainer_state())
+    for step in range(3, 6):
+        a, b = (train_step(m, make_batch(cfg, toy_data, step), cfg, step) for m in (first, second))
+        assert np.array_equal(a.numpy(), b.numpy())
+    one, two = first.trainer_state(), second.trainer_state()
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert one["pool_B"].shape == (3, 3, 32, 32)
+
+
+def test_four_images_are_learnt(tiny, toy_data):
+    """Smooth pictures, a larger learning rate: the cycle must close within a few dozen steps."""
+    cfg = tiny(lr=2e-3, ngf=8, ndf=8, batch_size=4, flip=False, lambda_nmc=0.0, noise=tiny().noise.__class__())
+    y, x = np.mgrid[0:32, 0:32] / 31
+    waves = [np.stack([np.sin((i + 1) * x + c), np.cos((i + 2) * y - c), x * y]) for i in range(8) for c in (i,)]
+    toy_data.A, toy_data.B = np.split(((np.stack(waves) + 1) * 127.5).astype(np.uint8), 2)
+    toy_data.non_mask = None
+    model, at = Model(cfg), [LOSSES.index("loss_cycle_A"), LOSSES.index("loss_cycle_B")]
+    cycle = [train_step(model, make_batch(cfg, toy_data, s), cfg, s)[at].sum().item() for s in range(60)]
+    assert np.mean(cycle[-5:]) < 0.5 * np.mean(cycle[:3])
