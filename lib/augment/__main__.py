@@ -72,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         metavar="PX",
         default=default.detect_side,
-        help="but never beyond this length (default: %(default)s). A face of 80 px there is found: raise it for "
-        "small faces in large pictures, at a price in time",
+        help="but never beyond this length (default: %(default)s). Faces of 80 px there are found: raise it for small "
+        "faces in large pictures, at a price in time",
     )
     step = p.add_argument_group("with --checkpoint")
     step.add_argument(

@@ -12,8 +12,9 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 from lib.augment.options import AugmentError, Task
@@ -39,7 +40,7 @@ class Journal:
 
     def __init__(self, out_dir: Path, fingerprint: dict, force: bool = False) -> None:
         self.out_dir, self.path = out_dir, out_dir / NAME
-        self.records: dict[str, dict] = {}
+        self.done: dict[str, int] = {}  # source → where its record begins; the records themselves stay on disk
         try:
             out_dir.mkdir(parents=True, exist_ok=True)
             foreign = sorted(path.name for path in out_dir.iterdir() if not path.name.startswith("."))
@@ -69,8 +70,13 @@ class Journal:
 
     def add(self, record: dict) -> None:
         """Record a picture as done; its files are in place."""
-        self.records[record["source"]] = record
-        self._append({"kind": "picture", **record})
+        self.done[record["source"]] = self._append({**record, "kind": "picture"})
+
+    def read(self) -> Iterator[dict]:
+        """The records of all pictures that are done, sorted by source, one at a time."""
+        for _, offset in sorted(self.done.items()):
+            self.file.seek(offset)
+            yield json.loads(self.file.readline())
 
     def keep_valid(self, in_dir: Path, tasks: Iterable[Task]) -> None:
         """Drop the records that no longer hold, and remove their files: the picture changed or would now get another
@@ -98,12 +104,17 @@ class Journal:
                 return all(sha256(path) == digest for path, digest in wanted.items())
             return False
 
-        records = list(self.records.values())
+        valid: set[str] = set()
+        stale: set[str] = set()
+        dropped: list[str] = []
         with ThreadPoolExecutor(4) as threads:  # reading and hashing both release the interpreter's lock
-            verdicts = list(threads.map(holds, records))
-        self.records = {record["source"]: record for record, good in zip(records, verdicts) if good}
-        valid = {path for record in self.records.values() for path in record["files"]}
-        stale = {path for record, good in zip(records, verdicts) if not good for path in record["files"]}
+            stored = self.read()
+            while records := list(islice(stored, 64)):
+                for record, good in zip(records, threads.map(holds, records)):
+                    (valid if good else stale).update(record["files"])
+                    dropped += [] if good else [record["source"]]
+        for source in dropped:
+            del self.done[source]
         self._remove(sorted(stale - valid))
 
     def _lock(self) -> None:
@@ -119,17 +130,16 @@ class Journal:
             return  # a file system without locks
 
     def _read(self, fingerprint: dict, force: bool) -> None:
-        self.file.seek(0)
-        text = self.file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
-            self.file.truncate(len(whole))
-        lines = list(_parsed(whole))
-        before = next((line for line in lines if line.get("kind") == "run"), None)
+        before, listed, done = None, set(), {}
+        for offset, entry in self._lines():
+            if entry.get("kind") == "run":
+                before = entry
+            listed.update(entry.get("files", ()))
+            if entry.get("kind") == "picture" and "source" in entry:
+                done[entry["source"]] = offset
         if before is None:
             self._append({"kind": "run", **fingerprint})
             return
-        listed = {path for line in lines for path in line.get("files", ())}
         if force:
             self._sweep(listed)
             self._remove(listed)
@@ -145,20 +155,22 @@ class Journal:
                 "or --force to remove that run's files and start afresh"
             )
         self._sweep(listed)
-        self.records = {line["source"]: line for line in lines if line.pop("kind", None) == "picture"}
+        self.records = {
+            line["source"]: line for line in lines if line.pop("kind", None) == "picture" and "source" in line
+        }
 
     def _append(self, line: dict) -> None:
         self.file.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
         self.file.flush()
         os.fsync(self.file.fileno())
+        return offset
 
     def _remove(self, paths: Iterable[str]) -> None:
         """Remove files of ours, and the folders that they leave empty; a path that leads elsewhere is ignored."""
         for relative in paths:
-            path = self.out_dir / relative
-            ours = relative.startswith(OURS) and path.suffix == ".png" and ".." not in path.parts
-            if not ours and relative not in TABLES:
+            if not _ours(relative):
                 continue
+            path = self.out_dir / relative
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not empty, or gone already
                 while path.parent != self.out_dir:
@@ -168,7 +180,7 @@ class Journal:
     def _sweep(self, paths: Iterable[str]) -> None:
         """Remove the temporary files that a killed run left beside the files it was writing."""
         names: dict[Path, set[str]] = {}
-        for path in map(Path, (*paths, *TABLES)):
+        for path in map(Path, filter(_ours, (*paths, *TABLES))):
             names.setdefault(self.out_dir / path.parent, set()).add(path.name[:80])  # as `write_bytes` names them
         for folder, expected in names.items():
             for path in folder.glob(".*.tmp"):
@@ -177,8 +189,7 @@ class Journal:
                     path.unlink(missing_ok=True)
 
 
-def _parsed(text: bytes) -> Iterable[dict]:
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):  # a damaged line costs its picture a second pass, no more
-            if isinstance(entry := json.loads(line), dict):
-                yield entry
+def _ours(relative: str) -> bool:
+    """A path that only this tool can have written, whatever a damaged journal says."""
+    path = Path(relative)
+    return relative in TABLES or (relative.startswith(OURS) and path.suffix == ".png" and ".." not in path.parts)

@@ -2,22 +2,27 @@
 
 import json
 import platform
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from lib.augment.steps import REDUCED
 from lib.data.files import write_json, write_table
-from lib.warp.landmarks import landmarks_table, write_landmarks
+from lib.warp.landmarks import LANDMARK_COLUMNS, write_landmarks
 
 COLUMNS = (
     *("source", "output", "region", "source_sha256", "face", "status", "x", "y", "w", "h", "score", "params", "seed"),
     *("warp_seed", "noise_seed", "checkpoint", "checkpoint_sha256", "mask_x", "mask_y", "mask_w", "mask_h"),
     *("width", "height", "notes", "reason", "seconds"),
+)
+WHOLE = (
+    *("face", "x", "y", "w", "h", "mask_x", "mask_y", "mask_w", "mask_h", "width", "height"),
+    *("seed", "warp_seed", "noise_seed"),
 )
 FAILURES = ("file", "face", "kind", "reason")
 PACKAGES = ("numpy", "torch", "pillow", "scipy", "dlib-bin", "pandas", "safetensors")
@@ -33,6 +38,7 @@ class Summary:
     pictures_with_faces: int = 0
     pictures_masked: int = 0
     pictures_copied: int = 0
+    pictures_reduced: int = 0
     faces_found: int = 0
     faces_masked: int = 0
     failures: dict[str, int] = field(default_factory=dict)
@@ -51,12 +57,14 @@ class Summary:
         earlier = self.pictures - self.done_now
         pace = f"{self.done_now} pictures in {self.seconds:.1f} s, {self.seconds_per_picture:.2f} s each"
         copied = f", copied untouched {self.pictures_copied}" if self.pictures_copied else ""
+        hint = "large pictures were searched at reduced size: --detect-side finds smaller faces in them"
         with_face = f"with a face {self.pictures_with_faces}{share}"
         return "\n".join(
             [
                 f"pictures   {self.pictures}, {with_face}, masked {self.pictures_masked}{copied}",
                 f"faces      {self.faces_found} found, {self.faces_masked} masked",
                 f"failures   {reasons}" + ("; each with its reason in failures.csv" if self.failures else ""),
+                *([f"note       {self.pictures_reduced} {hint}"] if self.pictures_reduced else []),
                 f"this run   {pace}" + (f"; {earlier} were done before" if earlier > 0 else ""),
                 f"output     {self.out_dir}",
             ]
@@ -68,36 +76,44 @@ def write_tables(out_dir: Path, records: Iterable[dict], run: dict, summary: Sum
 
     Args:
         out_dir: OUT.
-        records: The journal's records, in any order; the tables are sorted by source and face.
+        records: The journal's records, sorted by source.
         run: What run.json tells beside versions and counts: "fingerprint", "options", "status".
         summary: With `done_now` and `seconds` set.
     """
-    records = sorted(map(_printable, records), key=lambda record: record["source"])
-    fingerprint = run["fingerprint"]
-    rows = [row for record in records for row in _rows(record, fingerprint)]
-    failures = [{"file": record["source"], **failure} for record in records for failure in record["failures"]]
-    manifest = pd.DataFrame(rows, columns=COLUMNS)
-    whole = ["face", "mask_x", "mask_y", "mask_w", "mask_h", "width", "height", "warp_seed", "noise_seed"]
-    manifest = manifest.astype(dict.fromkeys(whole, "Int64"))  # with missing values, and without rounding the seeds
+    rows, failures, images, points = [], [], [], []
+    for record in map(_printable, records):  # one at a time: a journal of a million faces does not fit into memory
+        rows += _rows(record, run["fingerprint"])
+        failures += [{"file": record["source"], **failure} for failure in record["failures"]]
+        images += [(record["source"], face["face"]) for face in record["faces"]]
+        points += [np.array(face["landmarks"], np.float32).ravel() for face in record["faces"]]
+        _count(record, summary)
+
+    # Objects first: pandas would make a column with a missing value float, and round the 63-bit seeds.
+    manifest = pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(WHOLE, "Int64")).infer_objects()
     write_table(out_dir / "manifest.csv", manifest)
     write_table(out_dir / "manifest.parquet", manifest)
-    points = [(record["source"], face["face"], face["landmarks"]) for record in records for face in record["faces"]]
-    write_landmarks(out_dir / "landmarks.csv", landmarks_table(points))
+    landmarks = pd.DataFrame(np.reshape(points, (-1, 136)), columns=LANDMARK_COLUMNS[2:], dtype=np.float32)
+    faces = pd.DataFrame(images, columns=LANDMARK_COLUMNS[:2])
+    write_landmarks(out_dir / "landmarks.csv", pd.concat([faces, landmarks], axis=1))
     write_table(out_dir / "failures.csv", pd.DataFrame(failures, columns=FAILURES))
-
-    found = [face for record in records for face in record["faces"]]
-    summary.pictures = len(records)
-    summary.pictures_with_faces = sum(bool(record["faces"]) for record in records)
-    masked = [record for record in records if any(face["status"] == "masked" for face in record["faces"])]
-    summary.pictures_masked = len(masked)
-    summary.pictures_copied = sum(bool(record["files"]) for record in records) - len(masked)
-    summary.faces_found = len(found)
-    summary.faces_masked = sum(face["status"] == "masked" for face in found)
-    summary.failures = dict(Counter(failure["kind"] for failure in failures))
     counts = {name: value for name, value in asdict(summary).items() if name != "out_dir"}
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(out_dir / "run.json", {**run, "finished": finished, "versions": _versions(), "counts": counts})
     return summary
+
+
+def _count(record: dict, summary: Summary) -> None:
+    """Add a record to the summary's counts."""
+    masked = sum(face["status"] == "masked" for face in record["faces"])
+    summary.pictures += 1
+    summary.pictures_with_faces += bool(record["faces"])
+    summary.pictures_masked += bool(masked)
+    summary.pictures_copied += bool(record["files"]) and not masked
+    summary.pictures_reduced += any(note.startswith(REDUCED) for note in record["notes"])
+    summary.faces_found += len(record["faces"])
+    summary.faces_masked += masked
+    for failure in record["failures"]:
+        summary.failures[failure["kind"]] = summary.failures.get(failure["kind"], 0) + 1
 
 
 def _rows(record: dict, fingerprint: dict) -> list[dict]:

@@ -42,7 +42,8 @@ class Options:
         largest_only: Mask only the largest face of a picture.
         copy_missed: Also write pictures in which nothing was masked, unchanged.
         upsample: Times the picture is doubled in size before the detector looks at it: finds smaller faces, slower.
-        detect_side: But it never sees a picture longer than this, px; the smallest face it finds is about 80 px there.
+        detect_side: But it never sees a picture longer than this, px, and the smallest face it finds is about 80 px
+            there. 2048 because smaller ones lose faces of groups, and a picture that large takes longer to write.
         limit: Only the first pictures of the sorted list.
         force: Start afresh in a folder that holds a run with other options; removes only files this tool wrote.
         progress: Show a progress bar on stderr.
@@ -52,7 +53,7 @@ class Options:
     rule_only: bool = False
     seed: int = 0
     margin: float = 0.02
-    crop_scale: float = 1.5
+    crop_scale: float = 1.65
     size: int | None = None
     batch_size: int = 8
     device: str = "auto"
@@ -60,7 +61,7 @@ class Options:
     largest_only: bool = False
     copy_missed: bool = False
     upsample: int = 1
-    detect_side: int = 1024
+    detect_side: int = 2048
     limit: int | None = None
     force: bool = False
     progress: bool = True

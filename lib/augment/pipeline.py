@@ -55,7 +55,7 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
     started, done_now = time.perf_counter(), 0
     with Journal(out_dir, run["fingerprint"], options.force) as journal:
         journal.keep_valid(in_dir, tasks)
-        todo = [task for task in tasks[: options.limit] if task.source not in journal.records]
+        todo = [task for task in tasks[: options.limit] if task.source not in journal.done]
         known = len(tasks[: options.limit]) - len(todo)
         bar = tqdm(total=known + len(todo), initial=known, unit="picture", disable=not options.progress, smoothing=0.05)
         try:
@@ -67,7 +67,7 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
         finally:  # after Ctrl-C too the tables tell what is there
             bar.close()
             summary = Summary(out_dir, done_now=done_now, seconds=time.perf_counter() - started)
-            write_tables(out_dir, journal.records.values(), run, summary)
+            write_tables(out_dir, journal.read(), run, summary)
     return summary
 
 

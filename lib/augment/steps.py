@@ -19,6 +19,8 @@ from lib.data.files import sha256, write_png
 from lib.data.images import ImageError, read_image, resize
 from lib.warp import DlibLandmarks, Face, WarpConfig, WarpError, apply_warp, sample_warp_params
 
+REDUCED = "faces looked for at"  # begins the note on a picture larger than the detector's limit
+
 
 @dataclass
 class Masked:
@@ -79,6 +81,8 @@ def _lay_masks(stepped: Stepped, in_dir: Path, options: Options, size: int | Non
     stepped.pixels, stepped.alpha = picture.pixels, picture.alpha
     height, width = picture.pixels.shape[:2]
     record["size"], record["notes"] = [width, height], list(picture.notes)
+    if (share := options.detect_side / max(height, width)) < 1:  # a face missed for this is no silent miss
+        record["notes"].append(f"{REDUCED} {share:.0%} of the size")
     faces = list(enumerate(_detector(options.upsample, options.detect_side).find(picture.pixels)))
     if not faces:
         fail(record, "no face", "no face found")
@@ -135,7 +139,7 @@ def finish(stepped: Stepped, fakes: Sequence[np.ndarray], out_dir: Path, options
         raise
     except Exception as error:
         fail(record, "error", f"{type(error).__name__}: {error}")
-    if not record["files"]:
+    if not (record["files"] and stepped.faces):
         for face in record["faces"]:
             face["status"] = "failed"
     record["seconds"] = round(record["seconds"] + time.perf_counter() - started, 4)

@@ -21,18 +21,18 @@ from tqdm.auto import tqdm
 
 from . import files
 from .facesdf import picture
+from .facesdf.labels import binary_region, orientation, rows
 from .facesdf.params import Ranges
 from .facesdf.picture import Rendered
+from .table import make_table
 
-__all__ = ["KIND_RANGES", "Ranges", "Rendered", "SetSpec", "orientation", "render", "render_set"]
+__all__ = ["KIND_RANGES", "Ranges", "Rendered", "SetSpec", "binary_region", "orientation", "render", "render_set"]
 
 VERSION = 1  # part of a set's hash: raise it whenever a change of the renderer changes pixels
 PRODUCTS = ("full", "masked", "region", "straps", "occluder", "head")
-FRONTAL_DEG, HALF_TURNED_DEG = 15.0, 45.0
 CHUNK_RAYS, CHUNK_MAX = 131_072, 16
 B_IDENTITIES = 1_000_000  # sets A use identities below, sets B from here on
 FIRST_IDENTITY = {"A": 0, "scenes_A": 500_000, "B": B_IDENTITIES, "scenes_B": B_IDENTITIES + 500_000}
-MIN_COMPONENT_PX = 4
 
 WIDE = Ranges(
     yaw=60, pitch=15, roll=15, heterogeneity=0.35, mask_kinds=(0.62, 0.28, 0.10), light_share=0.75, below_nose=0.08
@@ -106,14 +106,6 @@ def _ranges(given: dict, base: Ranges | None = None) -> Ranges:
     return replace(base or Ranges(), **given)
 
 
-def orientation(yaw_deg: float) -> int:
-    """MAFA's orientation code of a yaw: 1 left, 2 left-frontal, 3 frontal, 4 right-frontal, 5 right (of the picture)."""
-    if abs(yaw_deg) <= FRONTAL_DEG:
-        return 3
-    turned = 1 if abs(yaw_deg) <= HALF_TURNED_DEG else 2
-    return 3 + turned if yaw_deg > 0 else 3 - turned
-
-
 @dataclass(frozen=True)
 class SetSpec:
     """What a set holds. Ranges left at None take the kind's default (`KIND_RANGES`).
@@ -151,8 +143,8 @@ class SetSpec:
         low, high = (0, B_IDENTITIES) if self.kind in ("A", "scenes_A") else (B_IDENTITIES, 2 * B_IDENTITIES)
         if not low <= self.start or self.start + self.people > high:
             raise ValueError(
-                f"SetSpec: kind {self.kind!r} needs identities {self.start} to {self.start + self.people - 1}, but must stay "
-                f"within {low} to {high - 1} (sets A and B share nobody); change first_identity or count"
+                f"SetSpec: kind {self.kind!r} uses identities {self.start} to {self.start + self.people - 1}, allowed "
+                f"are {low} to {high - 1} (sets A and B share nobody); change first_identity or count"
             )
         self.ranges()
 
@@ -185,7 +177,7 @@ def render_set(spec: SetSpec, root: Path | str, progress: bool = True, device: s
     """Render a set to `<root>/<hash>/` and return that folder; pictures already there are kept.
 
     Kind A: full/, masked/, region/ (8-bit coverage of cloth, straps and occluder of the truth), faces.csv,
-    landmarks.csv. Kind B: masked/, region/, faces.csv, landmarks.csv. Scenes: scenes/, faces.csv, landmarks.csv, one row
+    landmarks.csv. Kind B: masked/, region/, faces.csv, landmarks.csv. Scenes: scenes/, both tables with one row
     per face. Pictures are rendered in fixed, aligned chunks, so an interrupted set ends up byte for byte like an
     uninterrupted one. `set.json` is written last.
     """
@@ -197,13 +189,13 @@ def render_set(spec: SetSpec, root: Path | str, progress: bool = True, device: s
         total=spec.count, desc=f"face world {spec.kind} {spec.size} px", disable=not progress, leave=False
     ) as bar:
         for indices, writer in _chunks(spec):
-            images, rows, landmarks = writer(_missing(spec, folder, indices), device)
+            images, table, landmarks = writer(_missing(spec, folder, indices), device)
             for name, pixels in images:
                 files.write_png(folder / name, pixels)
-            faces += rows
+            faces += table
             points += landmarks
             bar.update(len(indices))
-    files.write_table(folder / "faces.csv", pd.DataFrame(faces))
+    files.write_table(folder / "faces.csv", make_table(faces))
     files.write_table(folder / "landmarks.csv", pd.DataFrame(points))
     files.write_json(folder / "set.json", spec.resolved())
     return folder
@@ -249,7 +241,7 @@ def _faces(spec: SetSpec, indices: range, missing: set[str], device, scale: floa
             pixels = _to_pixels(getattr(out, folder))
             images += [(_name(folder, i), p) for i, p in zip(indices, pixels) if _name(folder, i) in missing]
     shown = _folders(spec)[0]
-    return images, *_rows(out, [(_name(shown, i), 0) for i in indices], spec)
+    return images, *rows(out, [(_name(shown, i), 0) for i in indices], spec.kind == "A")
 
 
 def _scene(spec: SetSpec, indices: range, missing: set[str], device, scale: float):
@@ -260,31 +252,10 @@ def _scene(spec: SetSpec, indices: range, missing: set[str], device, scale: floa
     scene, out = picture.group(ids, seed, spec.size, spec.kind == "scenes_B", scale, device, spec.ranges())
     name = _name("scenes", index)
     images = [(name, _to_pixels(scene)[0])] if missing else []
-    return images, *_rows(out, [(name, k) for k in range(count)], spec)
+    return images, *rows(out, [(name, k) for k in range(count)], spec.kind == "scenes_A")
 
 
 def _to_pixels(batch: torch.Tensor) -> np.ndarray:
     """float [B, C, H, W] in [0, 1] -> uint8 [B, H, W, 3] or [B, H, W]."""
     pixels = (batch * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-
-
-def _rows(out: Rendered, where: list[tuple[str, int]], spec: SetSpec) -> tuple[list[dict], list[dict]]:
-    """Rows of faces.csv and landmarks.csv. Boxes are square, around brows and chin with a margin, as MAFA's are."""
-    points, pose = out.landmarks.cpu().numpy(), out.pose.cpu().numpy()
-    faces, landmarks = [], []
-    bare = spec.kind in ("A", "scenes_A")
-    for k, (image, face) in enumerate(where):
-        low, high = points[k].min(0), points[k].max(0)
-        side = float((high - low).max()) * 1.2
-        x, y = (low + high) / 2 - side / 2 - np.array([0, 0.06 * side])
-        row = dict(image=image, face=face, x=x, y=y, w=side, h=side, identity=int(out.identity[k]), split="train")
-        row |= dict(occluder_type=-1, occlusion_degree=-1) if bare else dict(
-            occluder_type=2 if bool(out.patterned[k]) else 1, occlusion_degree=2 if bool(out.below_nose[k]) else 3
-        )  # fmt: skip
-        row |= dict(orientation=orientation(float(pose[k, 0])), yaw=pose[k, 0], pitch=pose[k, 1], roll=pose[k, 2])
-        row |= dict(mask_kind=out.mask_kind[k], light=bool(out.light[k]), occluded=bool(out.occluded[k]))
-        faces.append({key: round(float(v), 2) if isinstance(v, float | np.floating) else v for key, v in row.items()})
-        flat = {f"{axis}{j}": round(float(points[k, j, a]), 3) for j in range(68) for a, axis in enumerate("xy")}
-        landmarks.append(dict(image=image, face=face) | flat)
-    return faces, landmarks

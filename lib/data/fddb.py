@@ -11,9 +11,8 @@ import math
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
-from lib.data.images import list_images
+from lib.data.images import ImageError, image_size, list_images
 from lib.data.table import make_table
 
 PUBLISHED = {"images": 2_845, "faces": 5_171, "archive": 28_204}
@@ -29,6 +28,8 @@ def ellipse_box(major: float, minor: float, angle: float, cx: float, cy: float) 
 def read_fddb(root: Path | str) -> pd.DataFrame:
     """The annotated faces as a face table; boxes clipped to their picture; ellipse_* columns keep the ellipse.
 
+    A face without its picture keeps the unclipped box and a reason; so does one whose ellipse lies outside.
+
     Raises:
         FileNotFoundError: no FDDB-folds with ellipse lists under `root`.
         ValueError: a list that breaks off or holds something else, with file and line.
@@ -40,7 +41,8 @@ def read_fddb(root: Path | str) -> pd.DataFrame:
     rows = []
     for path in lists:
         fold = path.name.split("-")[2]
-        lines = iter(enumerate(path.read_text(encoding="utf-8").splitlines(), 1))
+        text = path.read_text(encoding="utf-8", errors="replace")  # a damaged name shows up as a missing picture
+        lines = iter(enumerate(text.splitlines(), 1))
         for number, line in lines:
             if line.strip():
                 rows += _picture(root, path, fold, number, line.strip(), lines)
@@ -55,24 +57,26 @@ def _picture(root: Path, path: Path, fold: str, number: int, name: str, lines) -
         for _ in range(count):
             number, line = next(lines)
             ellipses.append([float(value) for value in line.split()[:5]])  # split on any white space
-            if len(ellipses[-1]) < 5:
-                raise ValueError("fewer than five numbers")
+            if len(ellipses[-1]) < 5 or not all(map(math.isfinite, ellipses[-1])) or min(ellipses[-1][:2]) <= 0:
+                raise ValueError("expected major and minor half axis, angle, centre x and y")
     except StopIteration:
         raise ValueError(f"{path}, line {number}: the list breaks off after {name}") from None
     except ValueError as error:
         raise ValueError(f"{path}, line {number}: {line!r} is not what belongs after {name} ({error})") from None
-    image = root / f"{name}.jpg"
-    size = None
+    image, size, reason = root / f"{name}.jpg", None, "picture missing"
     if image.is_file():
-        with Image.open(image) as opened:
-            size = opened.size
+        try:
+            size = image_size(image)
+        except ImageError as error:
+            reason = f"picture {error.reason}"
     rows = []
     for index, (major, minor, angle, cx, cy) in enumerate(ellipses):
         x, y, w, h = ellipse_box(major, minor, angle, cx, cy)
         if size:
             left, top = max(x, 0.0), max(y, 0.0)
-            x, y, w, h = left, top, min(x + w, size[0]) - left, min(y + h, size[1]) - top
-        reason = "picture missing" if size is None else "box outside the picture" if w <= 0 or h <= 0 else ""
+            clipped = left, top, min(x + w, size[0]) - left, min(y + h, size[1]) - top
+            reason = "" if min(clipped[2:]) > 0 else "box outside the picture"
+            x, y, w, h = (x, y, w, h) if reason else clipped
         rows.append({"image": f"{name}.jpg", "face": index, "x": x, "y": y, "w": w, "h": h, "split": f"fold-{fold}",
                      "reason": reason, "ellipse_major": major, "ellipse_minor": minor, "ellipse_angle_rad": angle,
                      "ellipse_cx": cx, "ellipse_cy": cy})  # fmt: skip

@@ -17,13 +17,16 @@ from lib.data.files import read_json
 from lib.data.images import list_images
 from lib.data.table import make_table
 
-PUBLISHED = 70_000
+PUBLISHED = {"images": 70_000}
 JSON_FRAME = 1024  # pixels of the frame the json's landmarks are given in
 _FOLDERS = ("images1024x1024", "thumbnails128x128", ".")
+_RAW = "in-the-wild-images"  # FFHQ's uncropped originals carry the same ids: a flat listing must not take them
 
 
 def read_ffhq(root: Path | str) -> pd.DataFrame:
     """FFHQ's pictures as a face table with `identity` = the five-digit id. The large pictures win over thumbnails.
+
+    Names of another pattern, and the uncropped originals, carry a reason.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -33,30 +36,42 @@ def read_ffhq(root: Path | str) -> pd.DataFrame:
     folder = next((root / name for name in _FOLDERS if (root / name).is_dir()), root)
     rows = []
     for path in list_images(folder):
+        image = path.relative_to(root)
         known = re.fullmatch(r"\d{5}", path.stem)
-        rows.append({"image": path.relative_to(root).as_posix(), "identity": path.stem if known else "",
-                     "reason": "" if known else "name is not a five-digit id"})  # fmt: skip
+        reason = "" if known else "name is not a five-digit id"
+        if _RAW in image.parts:
+            reason = "uncropped original, not an aligned face"
+        rows.append({"image": image.as_posix(), "identity": path.stem if known else "", "reason": reason})
     if not rows:
         raise ValueError(f"{root}: no pictures in images1024x1024, thumbnails128x128 or the folder itself")
     return make_table(rows)
 
 
-def ffhq_landmarks(path: Path | str, ids: Iterable[str] | None = None, size: int = JSON_FRAME) -> dict[str, np.ndarray]:
-    """Landmarks of `ffhq-dataset-v2.json`: id → float32 [68, 2], pixels of a `size`² picture, centres at integers.
+def ffhq_landmarks(
+    json_path: Path | str, ids: Iterable[str | int] | None = None, size: int = JSON_FRAME
+) -> dict[str, np.ndarray]:
+    """Landmarks of `ffhq-dataset-v2.json`: five-digit id → float32 [68, 2], pixels of a `size`² picture.
 
-    The whole json (255 MB) is read into memory, about 2 GB for a moment.
+    Pixel centres are at integers. `ids` None takes every face of the file. The whole json (255 MB) is read into
+    memory, about 2 GB for a moment.
 
-    Raises ValueError for an id that is not in the file or has other than 68 points.
+    Raises ValueError, naming the file and the id: not FFHQ's json, an id that is not in it, other than 68 points.
     """
-    content = read_json(path)
-    wanted = [f"{int(key):05d}" for key in content] if ids is None else list(ids)
-    scale, found = size / JSON_FRAME, {}
-    for identity in wanted:
-        entry = content.get(str(int(identity)))
-        if entry is None:
-            raise ValueError(f"{path}: has no face {identity}")
-        points = np.array(entry["image"]["face_landmarks"], np.float32)
+    content = read_json(json_path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{json_path}: expected FFHQ's object of faces by id, got a {type(content).__name__}")
+    scale, found = np.float32(size / JSON_FRAME), {}
+    for identity in content if ids is None else ids:
+        if not str(identity).isdecimal() or (entry := content.get(str(int(identity)))) is None:
+            raise ValueError(f"{json_path}: has no face {identity!r}")
+        try:
+            points = np.array(entry["image"]["face_landmarks"], np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{json_path}: face {identity} has no usable image.face_landmarks ({error!r})") from error
         if points.shape != (68, 2):
-            raise ValueError(f"{path}: face {identity} has {points.shape[0]} landmarks, expected 68")
-        found[identity] = (points + 0.5) * np.float32(scale) - np.float32(0.5)
+            raise ValueError(
+                f"{json_path}: face {identity} has landmarks of shape {list(points.shape)}, expected [68, 2]"
+            )
+        # Pixel centres at integers: the picture spans −0.5 … size − 0.5, and that span is what scales.
+        found[f"{int(identity):05d}"] = points if size == JSON_FRAME else (points + 0.5) * scale - np.float32(0.5)
     return found

@@ -18,7 +18,9 @@ def write_bytes(path: Path | str, content: bytes) -> Path:
     """Write a file atomically; folders above it are made. A killed write leaves only a `*.tmp` file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.tmp")
+    # 80 characters and 240 bytes of the name at most: with the rest it must stay below the usual 255 bytes.
+    head = os.fsencode(path.name)[:240].decode(errors="ignore")[:80]
+    partial = path.with_name(f".{head}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with partial.open("wb") as file:
             file.write(content)
@@ -36,8 +38,15 @@ def write_text(path: Path | str, text: str) -> Path:
 
 
 def write_json(path: Path | str, value: object) -> Path:
-    """Write plain JSON values atomically, indented."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write plain JSON values atomically, indented. TypeError that names the file for a value JSON has no form for."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+    except TypeError as error:
+        raise TypeError(f"{path}: {error}; turn arrays and numpy numbers into lists, int or float first") from error
+    try:
+        return write_text(path, text + "\n")
+    except UnicodeEncodeError:  # a file name that is not UTF-8: escaped it survives
+        return write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path | str):
@@ -50,12 +59,18 @@ def read_json(path: Path | str):
 
 
 def write_table(path: Path | str, table: pd.DataFrame) -> Path:
-    """Write a table atomically as CSV or Parquet, by the suffix. ValueError for any other suffix."""
+    """Write a table (without its index) atomically as CSV or Parquet, by the suffix.
+
+    Raises ValueError that names the file: another suffix, or columns that Parquet cannot hold.
+    """
     path, buffer = Path(path), io.BytesIO()
     if path.suffix == ".csv":
         table.to_csv(buffer, index=False)
     elif path.suffix == ".parquet":
-        table.to_parquet(buffer, index=False)
+        try:
+            table.to_parquet(buffer, index=False)
+        except (TypeError, ValueError) as error:  # pyarrow's errors are subclasses of these
+            raise ValueError(f"{path}: cannot be written as Parquet ({error}); one kind of value per column") from error
     else:
         raise ValueError(f"{path}: tables are written as .csv or .parquet, not {path.suffix or 'without suffix'!r}")
     return write_bytes(path, buffer.getvalue())

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-Predicate = Callable[[pd.DataFrame], pd.Series]
+Predicate = Callable[[pd.DataFrame], pd.Series]  # boolean, with the table's index
+Step = Predicate | tuple[str, Predicate]  # a predicate goes by its function's name unless another is given
 
 SIMPLE = 1  # MAFA occluder type: 1 simple, 2 complex, 3 human body
 FULLY_OCCLUDED = 3  # occluded parts, at least (paper §4.3: "occlusion degree equal to or higher than three")
@@ -20,7 +21,7 @@ FRONT = (2, 3, 4)  # MAFA orientation: left-frontal, frontal, right-frontal (pap
 def _column(table: pd.DataFrame, name: str) -> pd.Series:
     if name not in table:
         raise ValueError(f"the face table has no column {name!r}, which this filter needs; it has {', '.join(table)}")
-    return table[name]
+    return pd.to_numeric(table[name], errors="coerce").astype(float)  # NaN compares False to everything
 
 
 def simple_mask(table: pd.DataFrame) -> pd.Series:
@@ -50,14 +51,15 @@ STAGE_FILTERS: dict[str, tuple[Predicate, ...]] = {
 PAPER_COUNTS = {"stage1": 9_517, "stage2": 8_938, "picked": 1_597, "stock": 98, "stage3": 1_695}
 
 
-def funnel(table: pd.DataFrame, steps: Sequence[Predicate]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def funnel(table: pd.DataFrame, steps: Sequence[Step]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Apply predicates one after the other.
 
-    Returns the rows that pass all, and the counts: step, kept, removed (first row: before any).
+    Returns the rows that pass all, with a fresh index, and the counts: step, kept, removed (first row: before any).
     """
     counts = [{"step": "all faces", "kept": len(table), "removed": 0}]
     for step in steps:
-        passing = step(table)
-        counts.append({"step": step.__name__, "kept": int(passing.sum()), "removed": int((~passing).sum())})
+        name, predicate = step if isinstance(step, tuple) else (step.__name__, step)
+        passing = predicate(table)
+        counts.append({"step": name, "kept": int(passing.sum()), "removed": int((~passing).sum())})
         table = table[passing]
     return table.reset_index(drop=True), pd.DataFrame(counts)

@@ -14,7 +14,8 @@ def read_folder(root: Path | str, identity_from: str | None = None) -> pd.DataFr
     """The pictures under `root`, any depth, as a face table without boxes.
 
     Args:
-        identity_from: "parent" takes the name of the picture's folder as identity; None leaves it empty.
+        identity_from: "parent" takes the name of the picture's folder as identity (none for pictures directly in
+            `root`); None leaves it empty.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
@@ -26,9 +27,8 @@ def read_folder(root: Path | str, identity_from: str | None = None) -> pd.DataFr
     paths = list_images(root)
     if not paths:
         raise ValueError(f"{root}: no pictures in it (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, at any depth)")
-    return make_table(
-        [
-            {"image": path.relative_to(root).as_posix(), "identity": path.parent.name if identity_from else ""}
-            for path in paths
-        ]
-    )
+    rows = []
+    for path in paths:
+        image = path.relative_to(root)
+        rows.append({"image": image.as_posix(), "identity": image.parent.name if identity_from else ""})
+    return make_table(rows)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 120_000_000  # about 360 MB decoded; beyond that a file is more likely an accident or an attack
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {  # EXIF orientation → what makes the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_MODE_WORDS = {"L": "grey", "LA": "grey", "1": "black and white", "P": "palette", "PA": "palette"}
 
 
 class ImageError(ValueError):
@@ -21,8 +34,11 @@ class ImageError(ValueError):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = Path(path), reason
 
+    def __reduce__(self):  # so that a worker process can hand it back
+        return type(self), (self.path, self.reason)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A decoded picture: `pixels` uint8 [H, W, 3] RGB, upright; `alpha` uint8 [H, W] or None; `notes` on conversions."""
 
@@ -34,110 +50,175 @@ class Picture:
 def list_images(root: Path | str) -> list[Path]:
     """All pictures under a folder, any depth, by suffix whatever its case, sorted; hidden files and folders skipped.
 
-    Raises FileNotFoundError / NotADirectoryError that names `root`.
+    Linked folders are followed, each real folder once. Raises FileNotFoundError / NotADirectoryError that names `root`,
+    PermissionError that names a folder which cannot be listed: a part of a data set is never left out silently.
     """
     root = Path(root)
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such folder")
     if not root.is_dir():
         raise NotADirectoryError(f"{root}: is a file, a folder of pictures is needed")
-    found = []
-    for folder, subfolders, files in root.walk() if hasattr(root, "walk") else _walk(root):
+    found, seen = [], set()
+    for folder, subfolders, names in os.walk(root, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back
+            subfolders.clear()
+            continue
+        seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [
-            folder / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
+        found += [Path(folder, n) for n in names if n[0] != "." and Path(n).suffix.lower() in IMAGE_SUFFIXES]
     return sorted(found)
 
 
-def _walk(root: Path):  # Path.walk came with Python 3.12
-    import os
-
-    for folder, subfolders, files in os.walk(root):
-        yield Path(folder), subfolders, files
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode a picture completely.
 
     EXIF orientation is applied; grey, palette, CMYK and 16-bit pictures become 8-bit RGB with a note; transparency is
-    returned beside the RGB under it; of an animation the first frame is taken.
+    returned beside the RGB under it; of an animation the first frame is taken. Safe to call from several threads.
 
-    Raises ImageError: missing, empty, no picture, truncated, or more than `max_pixels` (checked before decoding).
+    Raises ImageError: missing, empty, no picture, truncated, or more than `max_pixels` (checked before decoding;
+    Pillow's own limit, 178,956,970 pixels, cannot be exceeded).
     """
-    path = Path(path)
+    return _opened(Path(path), max_pixels, _decode)
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """(width, height) of a picture as `read_image` would give it, from the header alone. Raises ImageError."""
+
+    def size(path: Path, image: Image.Image) -> tuple[int, int]:
+        w, h = image.size
+        return (h, w) if _orientation(image) >= 5 else (w, h)
+
+    return _opened(Path(path), MAX_PIXELS, size)
+
+
+def _opened(path: Path, max_pixels: int, use):
     try:
         if not path.is_file():
             raise ImageError(path, "is a folder" if path.is_dir() else "no such file")
         if path.stat().st_size == 0:
             raise ImageError(path, "file is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning: the limit here is max_pixels
-            with Image.open(path) as image:
-                if image.width * image.height > max_pixels:
-                    size = f"{image.width} × {image.height}"
-                    raise ImageError(path, f"{size} pixels, more than the limit of {max_pixels:,}; scale it down")
-                image.load()
-                return _convert(path, image)
+        with _quiet, Image.open(path) as image:
+            if image.width * image.height > max_pixels:
+                size = f"{image.width} × {image.height}"
+                raise ImageError(path, f"{size} pixels, more than the limit of {max_pixels:,}; scale it down")
+            return use(path, image)
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(path, "is no picture that can be read") from None
     except Image.DecompressionBombError:
-        raise ImageError(path, f"far more pixels than the limit of {max_pixels:,}; scale it down") from None
+        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        raise ImageError(path, f"more pixels than the limit of {limit:,}; scale it down") from None
     except MemoryError:
         raise ImageError(path, "does not fit into memory") from None
     except PermissionError:
         raise ImageError(path, "no permission to read it") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # damaged files make the decoders raise nearly anything
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
-        truncated = "truncated" in words.lower() or isinstance(error, EOFError)
+        truncated = isinstance(error, EOFError) or any(w in words.lower() for w in ("truncated", "unexpected end"))
         raise ImageError(path, f"is truncated ({words})" if truncated else f"cannot be decoded ({words})") from None
 
 
-def _convert(path: Path, image: Image.Image) -> Picture:
-    notes, alpha = [], None
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"first of {image.n_frames} frames")
-    orientation = image.getexif().get(0x0112, 1)
-    if orientation in range(2, 9):
-        image = ImageOps.exif_transpose(image)
-        notes.append(f"EXIF orientation {orientation} applied")
+class _Quiet:
+    """Silences warnings while any thread is inside. `warnings.catch_warnings` alone is not safe between threads."""
+
+    def __init__(self):
+        self.lock, self.inside, self.saved = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            if not self.inside:
+                self.saved = warnings.catch_warnings()
+                self.saved.__enter__()
+                warnings.simplefilter("ignore")
+            self.inside += 1
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.saved.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF costs the turn, not the picture
+        return 1
+    return value if isinstance(value, int) and value in _TURNS else 1
+
+
+def _decode(path: Path, image: Image.Image) -> Picture:
+    frames = getattr(image, "n_frames", 1)  # before loading: counting the pages of a TIFF drops what was loaded
+    notes = [f"first of {frames} frames"] if frames > 1 else []
+    deep = any(";16" in str(tile.args if isinstance(tile.args, str) else tile.args[:1]) for tile in image.tile)
+    before = _orientation(image)
+    image.load()
+    left = _orientation(image)  # Pillow turns a TIFF while loading it, and finds the EXIF of some PNGs only then
+    if left != 1:
+        image = image.transpose(_TURNS[left])
+    if max(before, left) > 1:
+        notes.append(f"EXIF orientation {max(before, left)} applied")
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image).astype(np.float64)
-        top = 65535.0 if image.mode != "F" else (1.0 if values.max() <= 1 else 255.0)
-        if image.mode == "I" and values.max() <= 255:
-            top = 255.0
-        grey = np.clip(np.nan_to_num(values) * 255 / top, 0, 255).round().astype(np.uint8)
-        notes.append("16-bit scaled to 8" if top > 255 else "converted to 8-bit")
-        return Picture(np.repeat(grey[..., None], 3, axis=2), None, (*notes, "grey converted to RGB"))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+        return _from_deep_grey(path, image, notes)
+    if deep:
+        notes.append("16-bit scaled to 8")
+    mode, alpha = image.mode, None
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = (image.convert("LA") if mode == "La" else image).convert("RGBA")
         alpha = np.array(rgba.getchannel("A"))
-        notes.append(f"{image.mode} with transparency")
         image = rgba.convert("RGB")
-    if image.mode != "RGB":
-        words = {"L": "grey", "1": "black and white", "P": "palette"}.get(image.mode, image.mode)
-        notes.append(f"{words} converted to RGB")
-        image = image.convert("RGB")
-    return Picture(np.array(image), alpha, tuple(notes))
+        notes.append("transparency set apart")
+    if mode not in ("RGB", "RGBA", "RGBa"):
+        notes.append(f"{_MODE_WORDS.get(mode, mode)} converted to RGB")
+    return Picture(np.array(image if image.mode == "RGB" else image.convert("RGB")), alpha, tuple(notes))
+
+
+def _from_deep_grey(path: Path, image: Image.Image, notes: list[str]) -> Picture:
+    """16-bit grey spans 0 … 65535. 32-bit files do not tell their range: the smallest usual one that holds it is taken."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
+        raise ImageError(path, f"{image.mode} values outside 0 … 65535; save it as 8-bit or 16-bit")
+    ranges = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
+    top = next(r for r in ranges if values.max() <= r)
+    grey = (values * 255 / top).round().astype(np.uint8)
+    depth = "16-bit" if image.mode.startswith("I;16") else "32-bit"
+    return Picture(
+        np.repeat(grey[..., None], 3, axis=2), None, (*notes, f"{depth} scaled to 8", "grey converted to RGB")
+    )
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H, W, 3] → uint8 [size, size, 3], antialiased, without cropping (paper §4: resized "with no cropping")."""
+    """uint8 [H, W, 3] → uint8 [size, size, 3], antialiased, without cropping (paper §4: resized "with no cropping").
+
+    Bicubic: not given in the paper; chosen because AttentionGAN's default is bicubic. A picture that already has the
+    size comes back as it is, not copied. ValueError for another dtype or shape.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(f"resize: expected uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
     if pixels.shape[:2] == (size, size):
         return pixels
     return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def to_tensor(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 [..., H, W, 3] → float32 [..., 3, H, W] in [−1, 1]."""
+    """uint8 [..., H, W, 3] → float32 [..., 3, H, W] in [−1, 1]. ValueError for another dtype or shape."""
     if pixels.dtype != np.uint8 or pixels.ndim < 3 or pixels.shape[-1] != 3:
-        raise ValueError(f"expected uint8 [..., H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
+        raise ValueError(f"to_tensor: expected uint8 [..., H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).float() / 127.5 - 1
 
 
 def to_pixels(tensor: torch.Tensor) -> np.ndarray:
     """float [..., 3, H, W] in [−1, 1] → uint8 [..., H, W, 3], rounded and clamped; inverse of `to_tensor`."""
+    if not tensor.is_floating_point() or tensor.ndim < 3 or tensor.shape[-3] != 3:
+        raise ValueError(f"to_pixels: expected float [..., 3, H, W], got {tensor.dtype} {list(tensor.shape)}")
     scaled = ((tensor.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(np.moveaxis(scaled.numpy(), -3, -1))

@@ -6,16 +6,19 @@ are relative to the face box; −1 means unknown or none; boxes of the test set 
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from lib.data.table import make_table
 
-PUBLISHED = {"train": {"images": 25_876, "faces": 29_452}, "test": {"images": 4_935, "faces": 10_005}}
+PUBLISHED = {
+    "train": {"images": 25_876, "faces": 29_452, "under_60px": 4_802},
+    "test": {"images": 4_935, "faces": 10_005},
+}
 ORIENTATIONS = {1: "left", 2: "left-frontal", 3: "frontal", 4: "right-frontal", 5: "right"}
 OCCLUDER_TYPES = {1: "simple", 2: "complex", 3: "human body"}
 
@@ -49,21 +52,20 @@ def read_mafa(root: Path | str, split: str = "train") -> pd.DataFrame:
     path = next((p for p in (root / folder / name, root / name) if p.is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{root}: no {folder}/{name} in it; name MAFA's root folder")
-    records = _records(path, array)
     where = [f for f in picture_folders if (root / f).is_dir()]
-    rows = []
-    for picture, faces in records:
-        if faces.shape[1] != len(columns):
-            raise ValueError(f"{path}: {picture} has rows of {faces.shape[1]} numbers, expected {len(columns)}")
+    rows, faces_so_far = [], Counter()
+    for picture, faces in _records(path, array, len(columns)):
         image = next((f"{f}/{picture}".removeprefix("./") for f in where if (root / f / picture).is_file()), None)
-        for index, values in enumerate(faces.astype(int)):  # int16 in the file: sums would overflow
-            row = dict(zip(columns, values.tolist()))
+        for values in faces:
+            row = dict(zip(columns, values))
             for box in ("occ", "glasses"):
                 if row[f"{box}_w"] > 0 and row[f"{box}_h"] > 0:
                     row[f"{box}_x"] += row["x"]
                     row[f"{box}_y"] += row["y"]
                 else:
                     row |= {f"{box}_{k}": -1 for k in "xywh"}
+            index = faces_so_far[picture]  # goes on counting where a picture is listed twice
+            faces_so_far[picture] += 1
             rows.append({"image": image or f"{picture_folders[0]}/{picture}", "face": index, "split": split, **row,
                          "reason": _reason(row, image)})  # fmt: skip
     return make_table(rows)
@@ -77,24 +79,25 @@ def _reason(row: dict, image: str | None) -> str:
     return "marked invalid" if row.get("face_type") == INVALID else ""
 
 
-def _records(path: Path, array: str) -> list[tuple[str, np.ndarray]]:
-    """(picture name, [N, 21 or 18] numbers) per entry of the label file."""
+def _records(path: Path, array: str, width: int) -> list[tuple[str, list[list[int]]]]:
+    """(picture name, rows of `width` Python integers) per entry of the label file."""
     try:
         content = loadmat(path)
-    except (MatReadError, ValueError, OSError, NotImplementedError, TypeError) as error:
+    except Exception as error:  # damaged files make the parser raise nearly anything
         raise ValueError(f"{path}: cannot be read as a MATLAB label file ({error})") from error
     if array not in content:
         raise ValueError(f"{path}: has no array {array!r}; it holds {', '.join(k for k in content if k[0] != '_')}")
     records = []
-    for entry in content[array].ravel():
-        fields = list(entry)
-        name, numbers = fields[-2], np.atleast_2d(fields[-1])
-        while isinstance(name, np.ndarray):  # the name is nested in arrays, once or twice
-            name = name.ravel()[0]
-        records.append(
-            (
-                str(name),
-                numbers if numbers.size else numbers.reshape(0, len(_TRAIN if array == "label_train" else _TEST)),
-            )
-        )
+    for number, entry in enumerate(content[array].ravel(), 1):
+        try:
+            name, numbers = list(entry)[-2:]  # train: orgImgName, imgName, label; test: name, label
+            while isinstance(name, np.ndarray):  # the name is nested in arrays, once or twice
+                name = name.ravel()[0]
+            # int16 in the file: Python integers, so that no later sum overflows
+            faces = np.atleast_2d(numbers).astype(int).tolist() if np.size(numbers) else []
+        except (TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"{path}: entry {number} of {array} is not a name and its numbers ({error})") from error
+        if faces and len(faces[0]) != width:
+            raise ValueError(f"{path}: {name} has rows of {len(faces[0])} numbers, expected {width}")
+        records.append((str(name), faces))
     return records

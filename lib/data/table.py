@@ -12,6 +12,7 @@ and whatever else the data set knows. Unknown is −1 (codes) or NaN (measures).
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,20 @@ import pandas as pd
 COLUMNS = ("image", "face", "x", "y", "w", "h", "identity", "split", "reason")
 BOX = ("x", "y", "w", "h")
 _DEFAULTS = {"face": 0, "x": np.nan, "y": np.nan, "w": np.nan, "h": np.nan, "identity": "", "split": "", "reason": ""}
+_UNKNOWN = ("", "nan", "NaN")  # read as NaN, but never in the text columns: somebody may be called NaN
 _TEXT = ("image", "identity", "split", "reason")
 
 
 def make_table(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
     """A face table from rows that may lack columns: missing ones get their unknown value; the fixed ones come first.
 
-    Raises ValueError for rows without an image.
+    A name that is not UTF-8 (archives from other systems) is spelled with escapes and carries that as its reason.
+
+    Raises ValueError for a row without an image, or with a face index or box that is no number.
     """
-    table = pd.DataFrame(rows)
+    if not isinstance(rows, pd.DataFrame):
+        rows = [_spelled(row) for row in rows]
+    table = pd.DataFrame(rows).reset_index(drop=True)
     if table.empty and "image" not in table:
         table = pd.DataFrame(columns=["image"])
     if "image" not in table:
@@ -36,29 +42,34 @@ def make_table(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
     for name, value in _DEFAULTS.items():
         if name not in table:
             table[name] = value
-    table["face"] = table["face"].astype(int)
     for name in _TEXT:
-        table[name] = table[name].fillna("").astype(str)
+        table[name] = table[name].astype(object).where(table[name].notna(), "").astype(str)
+    _refuse(table["image"] == "", table, None, "has no image")
     for name in BOX:
-        table[name] = table[name].astype(float)
-    return table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]].reset_index(drop=True)
+        table[name] = _numbers(table, name, None).astype(float)
+    table["face"] = _indices(table, None)
+    return table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]]
 
 
-def validate(table: pd.DataFrame, path: Path | str = "face table") -> pd.DataFrame:
-    """The table itself when it keeps the contract. Raises ValueError that names `path`, the column and the row."""
+def validate(table: pd.DataFrame, path: Path | str | None = None) -> pd.DataFrame:
+    """The table itself when it keeps the contract.
+
+    Raises ValueError that names the column and the row; with a `path` the file and its line (the header is line 1).
+    """
     if missing := [c for c in COLUMNS if c not in table]:
-        raise ValueError(f"{path}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+        raise ValueError(f"{path or 'face table'}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    rows = table.reset_index(drop=True)
     for name in BOX:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            raise ValueError(f"{path}: column {name} must hold numbers")
-    doubled = table.duplicated(["image", "face"])
-    if doubled.any():
-        row = table[doubled].iloc[0]
-        raise ValueError(f"{path}: face {row['face']} of {row['image']} is listed twice")
-    broken = (table["w"] <= 0) | (table["h"] <= 0)
-    if (bad := broken & (table["reason"] == "")).any():
-        row = table[bad].iloc[0]
-        raise ValueError(f"{path}: face {row['face']} of {row['image']} has an empty box but no reason")
+        _numbers(rows, name, path)
+        if not pd.api.types.is_numeric_dtype(rows[name]):
+            raise ValueError(
+                f"{path or 'face table'}: column {name} must hold numbers, it is of type {rows[name].dtype}"
+            )
+    _indices(rows, path)
+    _refuse(rows["image"].isna() | (rows["image"] == ""), rows, path, "has no image")
+    _refuse(rows.duplicated(["image", "face"]), rows, path, "face {face} of {image} is listed twice")
+    broken = (rows["w"] <= 0) | (rows["h"] <= 0)
+    _refuse(broken & (rows["reason"] == ""), rows, path, "face {face} of {image} has an empty box but no reason")
     return table
 
 
@@ -68,16 +79,58 @@ def usable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """Read a face table from CSV or Parquet. Raises ValueError that names the file when it is not one."""
+    """Read a face table from CSV or Parquet. Text stays text: an identity called "007" or "NA" is kept.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a face table; names the file, and the line where there is one.
+    """
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: a face table is a .csv or .parquet file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
     try:
-        text = {name: str for name in _TEXT}
-        table = pd.read_csv(path, dtype=text, keep_default_na=True) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        if path.suffix == ".csv":
+            others = [name for name in pd.read_csv(path, nrows=0).columns if name not in _TEXT]
+            table = pd.read_csv(
+                path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=dict.fromkeys(others, _UNKNOWN)
+            )
+        else:
+            table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # the parsers' own errors are ValueErrors
         raise ValueError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from error
     for name in _TEXT:
         if name in table:
             table[name] = table[name].fillna("")
-    return validate(table, path)
+    return validate(table, path).astype({"face": int})
+
+
+def _spelled(row: dict) -> dict:
+    """The row itself, or one that can be written as UTF-8."""
+    try:
+        "".join(value for value in row.values() if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        text = {k: os.fsencode(v).decode(errors="backslashreplace") for k, v in row.items() if isinstance(v, str)}
+        return {**row, **text, "reason": row.get("reason") or "name is not UTF-8; rename it"}
+    return row
+
+
+def _numbers(table: pd.DataFrame, name: str, path: Path | str | None) -> pd.Series:
+    values = pd.to_numeric(table[name], errors="coerce")
+    _refuse(values.isna() & table[name].notna(), table, path, f"{name} is {{{name}!r}}, not a number")
+    return values
+
+
+def _indices(table: pd.DataFrame, path: Path | str | None) -> pd.Series:
+    values = pd.to_numeric(table["face"], errors="coerce")
+    _refuse(~((values >= 0) & (values % 1 == 0)).astype(bool), table, path, "face is {face!r}, not an index (0, 1, …)")
+    return values.astype(int)
+
+
+def _refuse(bad: pd.Series, table: pd.DataFrame, path: Path | str | None, what: str) -> None:
+    """Raise about the first bad row; `what` may name columns in braces. `table` has a fresh index."""
+    if bad.any():
+        index = int(bad.idxmax())
+        where = f"{path}, line {index + 2}" if path else f"face table, row {index}"
+        raise ValueError(f"{where}: {what.format(**table.loc[index].to_dict())}")

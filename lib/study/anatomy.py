@@ -46,6 +46,19 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
+def parameters_by_part(net_G: Generator) -> dict[str, int]:
+    """Parameters of a generator's trunk, of its two pipelines and of the whole."""
+    parts = {"trunk: convolutions": "conv", "trunk: residual blocks": "resnet"}
+    counts = {
+        part: sum(count_parameters(m) for key, m in net_G.named_children() if key.startswith(prefix))
+        for part, prefix in parts.items()
+    }
+    for suffix in ("content", "attention"):
+        layers = [m for key, m in net_G.named_children() if key.endswith(suffix)]
+        counts[f"{suffix} pipeline"] = sum(count_parameters(m) for m in layers)
+    return {**counts, "the whole generator": count_parameters(net_G)}
+
+
 def _kind(module: nn.Module) -> str:
     name = type(module).__name__
     if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -1,6 +1,7 @@
 """Sets A and B of a study, prepared once as files: full faces, rule-based images with their non-mask tensors, masked
 faces with the stages they pass into, multi-face scenes, and a held-out part that is never trained on.
 
+    data/B/pool.csv      every face before the filters, with the step that removed it
     data/B/faces.csv     one row per picture: stage1, stage2, stage3 (passes that stage's filters), split
     data/B/images/       size × size
     data/A/faces.csv     one row per full face: split
@@ -46,14 +47,30 @@ def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.Dat
     folder = study.data_dir / "B"
     if _done(folder):
         return pd.read_csv(folder / "faces.csv"), pd.read_csv(folder / "funnel.csv")
-    table, funnel = sources.collect_B(study, progress)
+    pool, funnel = sources.collect_B(study, progress)
+    write_table(folder / "pool.csv", pool)
+    write_table(folder / "funnel.csv", funnel)
+    table = pool[pool["stage1"] | pool["stage3"]].reset_index(drop=True)
     table = _write_pictures(study, table, folder / "images", "set B", progress)
     if not table["stage3"].any():
         raise StudyError(f"{study.name}: no picture is left in set B after the filters; see {folder / 'funnel.csv'}")
-    write_table(folder / "funnel.csv", funnel)
     write_table(folder / "faces.csv", table)
     _finish(folder, pictures=len(table))
     return table, funnel
+
+
+def read_pool(study: Study) -> pd.DataFrame:
+    """Every face of set B's pool before the filters; `removed_by` names the step that took it out, empty for none.
+
+    Raises StudyError when set B has not been prepared.
+    """
+    _require(study.data_dir / "B", "01_data_filtering")
+    return pd.read_csv(study.data_dir / "B" / "pool.csv").fillna({"removed_by": ""})
+
+
+def pool_pictures(study: Study, rows: pd.DataFrame) -> list[np.ndarray]:
+    """The pictures of some rows of the pool, read from their sources: uint8 [S, S, 3] each, at the study's size."""
+    return [_read_picture(row, study.profile.size) for row in rows.itertuples()]
 
 
 def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
@@ -229,12 +246,9 @@ def _write_pictures(study: Study, table: pd.DataFrame, folder: Path, what: str, 
         target = folder / row.image
         if not target.exists():
             try:
-                pixels = read_image(Path(row.source)).pixels
-                if getattr(row, "crop", False):
-                    pixels = sources.crop_box(pixels, row.x, row.y, row.w, row.h)
-                write_png(target, resize(pixels, size))
-            except ImageError as error:
-                add_failure(study, what, str(row.source), error.reason)
+                write_png(target, _read_picture(row, size))
+            except ValueError as error:  # ImageError, or a box outside its picture
+                add_failure(study, what, str(row.source), getattr(error, "reason", str(error)))
                 continue
         kept.append(row.Index)
     if not kept:
@@ -242,6 +256,13 @@ def _write_pictures(study: Study, table: pd.DataFrame, folder: Path, what: str, 
             f"{what}: none of {len(table)} pictures can be read; reasons in {study.data_dir / 'failures.csv'}"
         )
     return table.loc[kept].reset_index(drop=True)
+
+
+def _read_picture(row, size: int) -> np.ndarray:
+    pixels = read_image(Path(row.source)).pixels
+    if getattr(row, "crop", False):
+        pixels = sources.crop_box(pixels, row.x, row.y, row.w, row.h)
+    return resize(pixels, size)
 
 
 def _done(folder: Path) -> bool:

@@ -85,6 +85,32 @@ def grid(
     return _shown_once(fig)
 
 
+def picture_rows(groups: dict[str, Sequence], columns: int = 8, cell: float = 1.1) -> Figure:
+    """One labelled row per group, its first `columns` pictures each; a group that has fewer leaves cells empty."""
+    padded = [[*group[:columns], *[None] * (columns - len(group))] for group in groups.values()]
+    return grid([picture for row in padded for picture in row], columns=columns, rows=list(groups), cell=cell)
+
+
+def marked(image: np.ndarray, points: np.ndarray, labels: Sequence[str], cell: float = 5.5) -> Figure:
+    """One picture with labelled points on it.
+
+    Args:
+        image: uint8 [H, W, 3] or, with transparency, [H, W, 4].
+        points: [N, 2], (x, y) px; they may lie outside the picture.
+        labels: N texts, written beside their points; an empty one leaves its point bare.
+        cell: width of the picture, inches.
+    """
+    fig, ax = plt.subplots(figsize=(cell, cell * image.shape[0] / image.shape[1]), layout="constrained")
+    ax.imshow(image, interpolation="bicubic")
+    ax.plot(*np.asarray(points).T, "o", ms=3.5, color="#ffd400", mec="black", mew=0.5)
+    box = {"boxstyle": "square,pad=0.08", "fc": "black", "ec": "none", "alpha": 0.5}
+    for label, at in zip(labels, points, strict=True):
+        if label:
+            ax.annotate(label, at, (3, 3), textcoords="offset points", fontsize=7, color="white", bbox=box)
+    ax.set_axis_off()
+    return _shown_once(fig)
+
+
 def heat(change: np.ndarray, limit: float | None = None) -> np.ndarray:
     """A map of changes [H, W] as colours, uint8 [H, W, 3]; `limit` is the value drawn brightest."""
     limit = limit or max(float(change.max()), 1e-6)
@@ -105,7 +131,8 @@ def loss_curves(metrics: pd.DataFrame, columns: Sequence[str], title: str = "", 
         for end, begins in zip(ends[:-1], ends.index[1:]):
             ax.axvline(end, color="0.35", lw=0.9, ls="--")
             ax.text(end, 0.97, f" {begins}", transform=ax.get_xaxis_transform(), va="top", fontsize=8, color="0.35")
-    ax.set(title=title, ylabel="loss before its λ (mean per tick)", ylim=(0, None))
+    ax.set(title=title, ylabel="loss before its λ (mean per tick)")
+    _from_zero(ax)
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), frameon=False, title=None)
     return _shown_once(fig)
 
@@ -141,7 +168,8 @@ def change_curves(samples: pd.DataFrame, threshold: float, title: str = "") -> F
     sns.lineplot(long, x="epoch", y="change", hue="where", style="stage" if "stage" in keys else None, ax=ax,
                  marker=_marker(samples), errorbar=None)  # fmt: skip
     ax.axhline(threshold, color="0.35", lw=0.9, ls="--", label="redrawn above")
-    ax.set(title=title, ylabel="mean |output − input|", xlabel="epoch (the paper's numbering)", ylim=(0, None))
+    ax.set(title=title, ylabel="mean |output − input|", xlabel="epoch (the paper's numbering)")
+    _from_zero(ax)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return _shown_once(fig)
 
@@ -163,7 +191,7 @@ def histograms(tables: dict[str, pd.DataFrame], columns: Sequence[str], xlabel: 
     known = [c for c in columns if (long["variable"] == c).any()]
     fig, axes = plt.subplots(1, len(known), figsize=(4.2 * len(known) + 1.2, 2.8), squeeze=False, layout="constrained")
     for ax, column in zip(axes.flat, known):
-        sns.histplot(long[long["variable"] == column], x="value", hue="set", hue_order=list(tables), ax=ax, bins=18,
+        sns.histplot(long[long["variable"] == column], x="value", hue="set", hue_order=list(tables), ax=ax, bins=14,
                      stat="density", common_norm=False, element="step",
                      fill=False, legend=ax is axes.flat[-1])  # fmt: skip
         ax.set(title=column, xlabel=xlabel)
@@ -205,6 +233,7 @@ def heatmap(table: pd.DataFrame, title: str = "", form: str = ".3f") -> Figure:
     fig, ax = plt.subplots(figsize=(1.1 * table.shape[1] + 3.0, 0.32 * len(table) + 0.9), layout="constrained")
     sns.heatmap(table, annot=True, fmt=form, cmap="crest", vmin=0, cbar=False, linewidths=0.5, ax=ax)
     ax.set(title=title, xlabel="", ylabel="")
+    ax.tick_params(axis="both", labelsize=9)
     ax.tick_params(axis="y", rotation=0)
     return _shown_once(fig)
 
@@ -217,6 +246,12 @@ def count_bars(counts: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
     ax.set(title=title, ylabel="")
     ax.margins(x=0.12)
     return _shown_once(fig)
+
+
+def _from_zero(ax) -> None:
+    """A y axis that starts at zero and leaves room above the highest point."""
+    top = max((float(np.nanmax(line.get_ydata())) for line in ax.lines if len(line.get_ydata())), default=1.0)
+    ax.set_ylim(0, 1.1 * top or 1.0)
 
 
 def _marker(table: pd.DataFrame) -> str | None:

@@ -94,6 +94,24 @@ def redrawn_share(samples: pd.DataFrame, threshold: float = REDRAWN_ABOVE) -> fl
     return float((samples["outside_change"] > threshold).mean())
 
 
+def redrawn_table(stages: dict[str, pd.DataFrame], threshold: float = REDRAWN_ABOVE) -> pd.DataFrame:
+    """`redrawn_share` of several stages (name → samples), with Wilson's 95 % interval and the mean change outside."""
+    rows = {}
+    for stage, samples in stages.items():
+        k, n = int((samples["outside_change"] > threshold).sum()), len(samples)
+        low, high = share_interval(k, n)
+        change = samples["outside_change"].mean()
+        rows[stage] = {
+            "passes": n,
+            "redrawn": k,
+            "share": k / n,
+            "low": low,
+            "high": high,
+            "mean change outside": change,
+        }
+    return pd.DataFrame(rows).T.astype({"passes": int, "redrawn": int})
+
+
 def share_interval(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's 95 % interval of a share of k in n."""
     if n == 0:

@@ -96,7 +96,7 @@ def timeline_curves(
         last = 0 if stage.parent is None else stage.last_epoch
         for ax in (above, below):
             ax.axvspan(first, last, color="0.5", alpha=0.10 if k % 2 else 0.0, lw=0)
-        above.text((first + last) / 2, 1.02, name.replace("pretraining", "pre-\ntraining").replace("stage", "stage "),
+        above.text((first + last) / 2, 1.02, name.replace("pretraining", "pre-\ntraining").replace("stage", "stage\n"),
                    transform=above.get_xaxis_transform(), ha="center", va="bottom", fontsize=9)  # fmt: skip
         for j, loss in enumerate(losses):
             shown = rows[rows[loss].notna() & (rows[loss] != 0)]
@@ -114,8 +114,8 @@ def timeline_curves(
         ax.set_ylim(0, None)
         ax.margins(x=0.01)
     for pick in picks:
-        below.text(pick, 0.98, f" {pick}", transform=below.get_xaxis_transform(), ha="left", va="top", fontsize=9)
-    below.axhline(metrics.REDRAWN_ABOVE, color="0.4", lw=0.9, ls=":", label="redrawn above")
+        below.text(pick, 1.02, pick, transform=below.get_xaxis_transform(), ha="center", va="bottom", fontsize=9)
+    below.axhline(metrics.REDRAWN_ABOVE, color="C3", lw=1.2, ls=":", label="redrawn above")
     above.set(ylabel="loss before its λ", title=title)
     below.set(ylabel="mean |output − input|", xlabel="epoch in the paper's numbering (the pretraining ends at 0)")
     for ax in (above, below):
@@ -142,13 +142,16 @@ def candidates(study: Study, count: int = 10) -> list[tuple[str, int]]:
     return [*ends, *sorted({*spread(late, count), *picks})]
 
 
-def compare(study: Study, test: TestSet, keys: Sequence[tuple[str, int]], seeds: int = 4) -> pd.DataFrame:
-    """Numbers per checkpoint on held-out faces; the first row is the rule-based image itself.
+def compare(
+    study: Study, test: TestSet, keys: Sequence[tuple[str, int]], seeds: int = 4, faces: int = 24
+) -> pd.DataFrame:
+    """Numbers per checkpoint on the first held-out faces; the first row is the rule-based image itself.
 
     Columns: stage, epoch; outside_change, inside_change (mean over faces, [0, 1]); colour_spread (Lab colour of the
     mask over faces, ΔE units); noise_diversity (the same over noise seeds of one face; NaN without noise); and, if the
     truth is known, truth_distance ([0, 1]) and truth_ssim over the true and the rule-based mask together.
     """
+    test = test.take(range(min(faces, len(test.rule))))
     mask = ~test.non_mask
     area = mask | test.region if test.region is not None else None
 
@@ -174,3 +177,23 @@ def compare(study: Study, test: TestSet, keys: Sequence[tuple[str, int]], seeds:
         draws = np.stack([translator.translate(test.rule, list(start)).images for start in starts])
         rows.append(row(stage, epoch, draws[0], draws if count > 1 else None))
     return pd.DataFrame(rows).astype({"epoch": "Int64"})
+
+
+def tradeoff(table: pd.DataFrame, picks: Sequence[int]) -> Figure:
+    """Change outside the mask against the spread of mask colours, a point per checkpoint; the picks carry their epoch.
+
+    table: from `compare`.
+    """
+    trained = table[table["stage"] != "rule-based"]
+    fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    sns.scatterplot(trained, x="colour_spread", y="outside_change", hue="stage", style="stage", s=70, ax=ax)
+    picked = trained[(trained["stage"] == PICKED_STAGE) & trained["epoch"].isin(list(picks))]
+    for row in picked.itertuples():
+        at = (row.colour_spread, row.outside_change)
+        ax.annotate(f"{row.epoch}", at, (7, 3), textcoords="offset points", fontsize=10)
+    ax.set(xlabel="spread of mask colours over faces (ΔE)", ylabel="change outside the mask")
+    ax.set_ylim(0, 1.15 * trained["outside_change"].max())
+    ax.margins(x=0.12)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    plt.close(fig)  # as above
+    return fig

@@ -35,24 +35,28 @@ REFERENCE_SIZE = 256  # the paper's picture size: its limit of 60 px is scaled t
 
 # ------------------------------------------------------------------------------------------------------- set B
 def collect_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Set B with its stages marked, and the funnel's counts."""
+    """The whole pool of set B with `stage1` … `stage3` and `removed_by` marked, and the funnel's counts."""
     collect = {"faceworld": _faceworld_B, "folders": _folder_B, "paper": _paper_B}[study.data]
     table, funnel = collect(study, progress)
     return _hold_out(table, "stage3", study), funnel
 
 
 def _mark_stages(table: pd.DataFrame, steps: dict[str, list], picked: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Add stage1, stage2, stage3 and drop what passes none; `picked` is the hand-picking. Returns the funnel too."""
+    """Add stage1, stage2, stage3 and `removed_by`, the step that took a face out (empty: none did); all rows stay.
+
+    `picked` is the hand-picking. Returns the funnel too.
+    """
     rows, passing = [{"step": "all faces", "kept": len(table), "removed": 0}], pd.Series(True, table.index)
+    table = table.assign(removed_by="")
     for stage, predicates in (*steps.items(), ("stage3", [("hand-picked", lambda t: picked)])):
         for name, predicate in predicates:
             after = passing & predicate(table)
-            rows.append(
-                {"step": f"{stage}: {name}", "kept": int(after.sum()), "removed": int((passing & ~after).sum())}
-            )
+            step = f"{stage}: {name}"
+            table.loc[passing & ~after, "removed_by"] = step
+            rows.append({"step": step, "kept": int(after.sum()), "removed": int((passing & ~after).sum())})
             passing = after
         table[stage] = passing
-    return table[table["stage1"]].reset_index(drop=True), pd.DataFrame(rows)
+    return table, pd.DataFrame(rows)
 
 
 def _paper_filters(minimum_px: float = 60.0) -> dict[str, list]:
@@ -79,7 +83,7 @@ def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFra
         table = _by_name(pd.read_csv(folder / "faces.csv"))
         table["source"] = [str(folder / "masked" / name) for name in table["image"]]
         table["region_source"] = [str(folder / "region" / name) for name in table["image"]]
-        table["image"] = [f"{pool}_{name}" for name in table["image"]]
+        table["image"] = table["original"] = [f"{pool}_{name}" for name in table["image"]]
         parts.append(table.assign(pool=pool))
     table = pd.concat(parts, ignore_index=True)
     # The face world knows pose and mask; this stands for the eye of the person who picked the paper's 1,597.
@@ -95,7 +99,7 @@ def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
     if "yaw_estimate" in table:  # the folder's manifest tells how far the head is turned
         steps["stage2"] = [("front facing (|yaw| ≤ 30°)", lambda t: t["yaw_estimate"].abs() <= 30)]
     if (root / "selection.csv").exists():
-        picked = curation.accepted(table, curation.read_selection(root / "selection.csv"))
+        picked = _accepted(table, root / "selection.csv")
     elif "tier" in table and (table["tier"] == "strict").any():
         picked = table["tier"] == "strict"
     else:
@@ -107,8 +111,8 @@ def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     root = study.source("mafa")
     table = read_mafa(root, "train")
     table["source"] = [str(root / name) for name in table["image"]]
-    table["crop"] = True
-    picked = curation.accepted(table, curation.read_selection(study.source("selection")))
+    table["crop"], table["original"] = True, table["image"]
+    picked = _accepted(table, study.source("selection"))
     usable = table["reason"] == ""
     table, funnel = _mark_stages(
         table[usable].reset_index(drop=True), _paper_filters(), picked[usable].reset_index(drop=True)
@@ -117,7 +121,7 @@ def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     table["identity"] = [Path(n).stem for n in table["source"]]  # faces of one picture stay on one side of the split
     if study.roots.get("stock"):
         stock = _named(study.source("stock"), read_folder(study.source("stock")))
-        stock = stock.assign(stage1=False, stage2=False, stage3=True, crop=False)
+        stock = stock.assign(stage1=False, stage2=False, stage3=True, removed_by="", crop=False)
         stock["image"] = "stock_" + stock["image"]
         table = pd.concat([table, stock], ignore_index=True)
         row = {"step": "stage3: + crops of stock photographs", "kept": int(table["stage3"].sum()), "removed": 0}
@@ -241,8 +245,14 @@ def _by_name(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(image=[Path(name).name for name in table["image"]])
 
 
+def _accepted(table: pd.DataFrame, path: Path) -> pd.Series:
+    """Which faces a selection accepts; it names pictures as they are called in their own folder."""
+    return curation.accepted(table.assign(image=table["original"]), curation.read_selection(path))
+
+
 def _named(root: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Give each picture of a folder the name it has in the study (unique, flat) and its source."""
+    """Give each picture of a folder the name it has in the study (unique, flat), its source and its `original` name."""
+    table["original"] = table["image"]
     table["source"] = [str(root / name) for name in table["image"]]
     table["image"] = [f"{k:06d}_{Path(name).stem}.png" for k, name in enumerate(table["image"])]
     return table
@@ -268,9 +278,14 @@ def _hold_out(table: pd.DataFrame, among: str | None, study: Study) -> pd.DataFr
     """Mark a held-out part by identity: `count_test` rows, at most a fifth, out of those where `among` is True."""
     eligible = table[table[among]] if among else table
     count = min(study.profile.count_test, len(eligible) // 5)
-    identities = eligible["identity"].fillna(eligible["image"]).astype(str)
+    identities = identities_of(eligible)
     order = np.random.default_rng([study.seed, 3]).permutation(identities.unique())
     sizes = identities.value_counts()[order].cumsum()
     chosen = set(sizes.index[sizes <= count])
-    ids = table["identity"].fillna(table["image"]).astype(str)
-    return table.assign(split=np.where(ids.isin(chosen), "test", "train"))
+    return table.assign(split=np.where(identities_of(table).isin(chosen), "test", "train"))
+
+
+def identities_of(table: pd.DataFrame) -> pd.Series:
+    """Who each picture shows, as text; a picture of nobody known counts as a person of its own."""
+    known = table["identity"].fillna("").astype(str)
+    return known.where(known != "", table["image"])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.data.files import read_json, sha256
-from lib.gan import NoiseConfig, TrainConfig, list_checkpoints, pick_device, train
+from lib.data.files import read_json, sha256, write_json
+from lib.gan import CheckpointError, NoiseConfig, TrainConfig, list_checkpoints, pick_device, train
 from lib.study.config import (
     LAMBDA_NMC,
     NMC_NORM,
@@ -71,10 +71,11 @@ def train_config(
     passes = epochs or (profile.passes[stage.name] if profile.passes else None)
     labels = epoch_labels(stage, passes)
     kept = [label for k, label in enumerate(labels) if (k + 1) % profile.keep_every == 0]
+    steps = steps_per_epoch or profile.steps_per_epoch
     return TrainConfig(
         stage=stage.name,
         epochs=labels,
-        steps_per_epoch=steps_per_epoch or profile.steps_per_epoch,
+        steps_per_epoch=steps,
         batch_size=batch_size or profile.batch_size,
         lambda_A=stage.lambda_cycle,
         lambda_B=stage.lambda_cycle,
@@ -87,8 +88,23 @@ def train_config(
         seed=study.seed if seed is None or seed < 0 else seed,
         keep_epochs=tuple(sorted({*kept, labels[-1], *(set(labels) & set(PICKED_EPOCHS))})),
         sample_count=profile.sample_count,
+        tick_steps=min(50, max(1, (steps or 250) // 5)),  # at least five points on the curves per pass
         device=device,
     )
+
+
+def loss_weights(config: TrainConfig) -> dict[str, float]:
+    """What each of the generators' losses is multiplied by: column of metrics.csv → weight."""
+    identity = config.identity_ratio
+    return {
+        "loss_G_adv_AB": 1.0,
+        "loss_G_adv_BA": 1.0,
+        "loss_cycle_A": config.lambda_A,
+        "loss_cycle_B": config.lambda_B,
+        "loss_idt_A": identity * config.lambda_A,
+        "loss_idt_B": identity * config.lambda_B,
+        "loss_nmc": config.lambda_nmc,
+    }
 
 
 def parent_checkpoint(study: Study, stage: Stage) -> dict | None:
@@ -123,6 +139,7 @@ def run_stage(study: Study, name: str, progress: bool = True, **overrides) -> St
 
     Raises:
         StudyError: the stage before is missing, or the data it needs.
+        lib.gan.CheckpointError: the stage was trained with other settings, other data or another parent.
         lib.gan.TrainError: training failed; the manifest then says so and names the last good checkpoint.
     """
     stage = STAGES[name]
@@ -130,6 +147,8 @@ def run_stage(study: Study, name: str, progress: bool = True, **overrides) -> St
     parent = parent_checkpoint(study, stage)
     data, facts = train_data(study, stage, config.sample_count)
     folder = study.stage_dir(name)
+    path = folder / "manifest.json"
+    before = read_json(path) if path.exists() else None
     start_manifest(study, name, config.to_dict(), str(pick_device(config.device)), facts, parent)
     try:
         result = train(
@@ -140,9 +159,18 @@ def run_stage(study: Study, name: str, progress: bool = True, **overrides) -> St
             parent=parent,
             progress=progress,
         )
+    except CheckpointError:  # refused before a step was taken: what is there keeps its manifest
+        if before:
+            write_json(path, before)
+        else:
+            finish_manifest(study, name, "failed: refused to start")
+        raise
     except BaseException as error:
         finish_manifest(study, name, f"failed: {type(error).__name__}: {error}")
         raise
+    if result.already_finished and before and before["status"] == "finished":
+        write_json(path, before)  # nothing was done: neither its times nor its code are today's
+        return load_stage(study, name)
     finish_manifest(study, name, "finished", steps=result.steps, last_epoch=config.epochs[-1])
     return load_stage(study, name)
 

@@ -50,7 +50,7 @@ class Comparison:
         image, attention = self.output(key, face, seed, sigma)
         if kind == "difference":
             return heat(metrics.change_map(self.test.rule[face], image), 0.5)
-        return heat(attention, 1.0) if kind == "attention" else image
+        return np.repeat(as_pixels(attention)[..., None], 3, axis=-1) if kind == "attention" else image
 
     def static(self, keys=None, faces=range(6), seed: int = 0, kind: str = "output") -> Figure:
         """Rule-based inputs above, one row per checkpoint below: what the widget shows, as a figure."""

@@ -166,7 +166,9 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        table = pd.read_csv(path, dtype={"image": str}, keep_default_na=True)
+        # Only coordinates can be missing: an image may well be named "NA".
+        missing = dict.fromkeys(LANDMARK_COLUMNS[2:], ["", "nan", "NaN"])
+        table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=missing)
     elif suffix == ".parquet":
         table = pd.read_parquet(path)
     else:

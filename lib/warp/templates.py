@@ -131,7 +131,7 @@ def blue_surgical(size: int = 512) -> Template:
     if size < 128 or size % 128:
         raise ValueError(f"template size: expected a multiple of 128 px, got {size}")
     height, unit = size * 3 // 4, _FACE_WIDTH * size
-    centre = np.array([(size - 1) / 2, _TOP_MARGIN * size - _HALF_OUTLINE["nose_bridge"][1] * unit])
+    centre = np.array([(size - 1) / 2, _TOP_MARGIN * size - 0.5 - _HALF_OUTLINE["nose_bridge"][1] * unit])
     points = centre + unit * _key_points()
     outline = centre + unit * _outline(_key_points())
 

@@ -238,16 +238,18 @@ def _fit(
 ) -> geometry.CoarseGrid:
     """The mapping photograph → template as a grid over the window, checked not to fold where the template lies."""
     try:
-        for stiffness in _STIFFNESS if transform == "tps" else (None,):
-            if stiffness is None:
-                matrix = geometry.fit_homography(goal, points)
-                grid = geometry.coarse_grid(lambda p, m=matrix: geometry.apply_homography(m, p), window)
-            else:
-                grid = geometry.coarse_grid(geometry.fit_tps(goal, points, stiffness), window)
-            x, y, _ = grid.nodes
-            on_template = (x >= 0) & (x <= shape[1] - 1) & (y >= 0) & (y <= shape[0] - 1)
-            if on_template.any() and (grid.jacobian[on_template] > 0).all():
+        if transform == "homography":
+            matrix = geometry.fit_homography(goal, points)
+            grid = geometry.coarse_grid(lambda places: geometry.apply_homography(matrix, places), window)
+            if (grid.jacobian > 0).all():  # its sign changes at the horizon, which must not cross the window
                 return grid
+        else:
+            for stiffness in _STIFFNESS:
+                grid = geometry.coarse_grid(geometry.fit_tps(goal, points, stiffness), window)
+                x, y, _ = grid.nodes
+                on_template = (x >= 0) & (x <= shape[1] - 1) & (y >= 0) & (y <= shape[0] - 1)
+                if on_template.any() and (grid.jacobian[on_template] > 0).all():
+                    return grid
     except ValueError as error:
         raise WarpError(f"landmarks: {error}") from None
     raise WarpError("landmarks: the mask would fold over itself (jaw, nose and chin are not in the order of a face)")

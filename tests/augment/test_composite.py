@@ -46,8 +46,8 @@ def test_extend_never_shrinks_and_is_zero_beyond_the_margin(centre):
     rows, columns = np.nonzero(before >= 128)
     y, x = np.mgrid[:61, :83]
     distance = np.sqrt(((y[..., None] - rows) ** 2 + (x[..., None] - columns) ** 2).min(-1))
-    assert (after[(distance >= 5) & (before == 0)] == 0).all()
-    assert (after[distance <= 4] > 0).all()
+    assert (after[(distance >= 4) & (before == 0)] == 0).all()
+    assert (after[distance < 4] > 0).all()
 
 
 def test_extend_by_nothing_changes_nothing():

@@ -52,7 +52,7 @@ def reopened(out, in_dir, tasks=TASKS, **options) -> Journal:
 
 def test_what_was_done_is_known_again(out, in_dir):
     with reopened(out, in_dir) as journal:
-        assert sorted(journal.records) == ["a.jpg", "b.jpg", "c.jpg"]
+        assert sorted(journal.done) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 @pytest.mark.parametrize("torn", [b'{"kind":"picture","source":"d.j', b"\xff\xfe", b'{"kind":"picture"}x'])
@@ -60,7 +60,7 @@ def test_a_torn_last_line_is_cut_off(out, in_dir, torn):
     whole = (out / NAME).read_bytes()
     (out / NAME).write_bytes(whole + torn)
     with reopened(out, in_dir) as journal:
-        assert sorted(journal.records) == ["a.jpg", "b.jpg", "c.jpg"]
+        assert sorted(journal.done) == ["a.jpg", "b.jpg", "c.jpg"]
         journal.add(record(out, in_dir, "d.jpg"))
     assert (out / NAME).read_bytes().startswith(whole)
     assert all(json.loads(line) for line in (out / NAME).read_bytes().splitlines())
@@ -72,7 +72,7 @@ def test_a_damaged_line_in_the_middle_costs_its_picture_only(out, in_dir):
     lines[2] = lines[2][:30] + b"\n"
     (out / NAME).write_bytes(b"".join(lines))
     with reopened(out, in_dir) as journal:
-        assert sorted(journal.records) == ["b.jpg", "c.jpg"]
+        assert sorted(journal.done) == ["b.jpg", "c.jpg"]
 
 
 def test_changed_files_on_either_side_are_done_again(out, in_dir):
@@ -80,7 +80,7 @@ def test_changed_files_on_either_side_are_done_again(out, in_dir):
     (out / "regions" / "b.png").unlink()
     (in_dir / "c.jpg").write_bytes(b"another picture")
     with reopened(out, in_dir) as journal:
-        assert not journal.records
+        assert not journal.done
     assert not (out / "regions" / "c.png").exists(), "what no longer belongs to a picture must not stay"
 
 
@@ -89,20 +89,20 @@ def test_errors_are_tried_again_and_misses_are_not(out, in_dir):
         journal.add(record(out, in_dir, "a.jpg", [{"face": -1, "kind": "error", "reason": "x"}]))
         journal.add(record(out, in_dir, "b.jpg", [{"face": -1, "kind": "no face", "reason": "x"}]))
     with reopened(out, in_dir) as journal:
-        assert sorted(journal.records) == ["b.jpg", "c.jpg"]
+        assert sorted(journal.done) == ["b.jpg", "c.jpg"]
 
 
 def test_a_picture_that_left_in_keeps_its_outputs(out, in_dir):
     (in_dir / "a.jpg").unlink()
     with reopened(out, in_dir, TASKS[1:]) as journal:
-        assert "a.jpg" in journal.records
+        assert "a.jpg" in journal.done
     assert (out / "images" / "a.png").exists()
 
 
 def test_a_new_output_name_replaces_the_old_file(out, in_dir):
     tasks = [Task("a.jpg", "a.jpg.png"), Task("a.png", "a.png.png"), *TASKS[1:]]
     with reopened(out, in_dir, tasks) as journal:
-        assert "a.jpg" not in journal.records
+        assert "a.jpg" not in journal.done
     assert not (out / "images" / "a.png").exists()
 
 
@@ -123,7 +123,7 @@ def test_force_removes_what_the_journal_lists_and_nothing_else(out, in_dir):
     with Journal(out, PRINT) as journal:
         journal.start(Task("half.jpg", "half.png"))
     with reopened(out, in_dir, fingerprint={**PRINT, "seed": 5}, force=True) as journal:
-        assert not journal.records
+        assert not journal.done
     left = sorted(path for path in out.rglob("*") if path.is_file())
     assert left == sorted([*mine, out / NAME])
     with reopened(out, in_dir, fingerprint={**PRINT, "seed": 5}):
@@ -145,6 +145,8 @@ def test_a_journal_cannot_make_us_remove_a_file_elsewhere(out, in_dir, tmp_path)
     ]
     with (out / NAME).open("a") as file:
         file.write(json.dumps({"kind": "start", "source": "x", "files": bad}) + "\n")
+    (tmp_path / ".victim.png.0123abcd.tmp").write_text("x")
+    victims.append(tmp_path / ".victim.png.0123abcd.tmp")
     reopened(out, in_dir, force=True).file.close()
     assert all(path.exists() for path in victims)
 

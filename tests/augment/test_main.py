@@ -4,16 +4,40 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import files, pixels, portrait, start
 from PIL import Image
 
 from lib.augment import Options, augment_folder
 from lib.augment.__main__ import main
 from lib.augment.journal import NAME
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    """`python -m lib.augment …`, as a user would start it, in a process group of its own."""
+    command = [sys.executable, "-m", "lib.augment", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::DeprecationWarning:lib"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
+
+
+def files(folder: Path, *suffixes: str) -> dict[str, bytes]:
+    """Every file under the folder by its relative path."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and (path.suffix in suffixes or not suffixes))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def pixels(path: Path) -> np.ndarray:
+    """A PNG as an array."""
+    with Image.open(path) as picture:
+        return np.asarray(picture)
 
 
 def recorded(out: Path) -> list[str]:
@@ -31,7 +55,7 @@ def wait_until(true, seconds: float = 90.0) -> bool:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory) -> Path:
+def many(portrait, tmp_path_factory) -> Path:
     """Twenty-four pictures: enough to be stopped in the middle."""
     root = tmp_path_factory.mktemp("many")
     for k in range(24):

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import files, pixels, portrait, scene
 from PIL import Image
 
 from lib.augment import AugmentError, Options, augment_folder
@@ -17,6 +16,18 @@ from lib.data.images import read_image
 from lib.warp import WarpParams, apply_warp, landmarks_array, read_landmarks
 
 RULE = Options(rule_only=True, workers=0, progress=False)
+
+
+def files(folder: Path, *suffixes: str) -> dict[str, bytes]:
+    """Every file under the folder by its relative path."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and (path.suffix in suffixes or not suffixes))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def pixels(path: Path) -> np.ndarray:
+    """A PNG as an array."""
+    with Image.open(path) as picture:
+        return np.asarray(picture)
 
 
 def failures(out: Path) -> dict[str, tuple[str, str]]:
@@ -55,7 +66,7 @@ def translated(faces, checkpoint, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory):
+def zoo(portrait, tmp_path_factory):
     """One of each kind of file, good and bad, and what became of them."""
     root = tmp_path_factory.mktemp("zoo")
     in_dir = root / "in"
@@ -204,7 +215,7 @@ def test_the_same_call_gives_the_same_bytes_and_another_seed_others(faces, plain
     assert all(one[name] != other[name] for name in one)
 
 
-def test_a_face_does_not_depend_on_its_company(faces, plain, translated, checkpoint, tmp_path):
+def test_a_face_does_not_depend_on_its_company(faces, portrait, plain, translated, checkpoint, tmp_path):
     """Another picture in the folder, another batch size, another order of batches: the same bytes."""
     shutil.copytree(faces, tmp_path / "in")
     Image.fromarray(portrait(140)).save(tmp_path / "in" / "aaa.png")
@@ -234,18 +245,24 @@ def test_largest_only_masks_the_largest(faces, plain, tmp_path):
     assert kept["params"] in set(both["params"]), "the same mask as with all faces"
 
 
-def test_copy_missed_writes_the_untouched_picture(tmp_path):
+def test_copy_missed_writes_the_untouched_picture(faces, plain, tmp_path):
     (tmp_path / "in").mkdir()
+    shutil.copy(faces / "one.png", tmp_path / "in")
     wall = np.random.default_rng(0).integers(0, 255, (50, 41, 3), dtype=np.uint8)
     Image.fromarray(wall).save(tmp_path / "in" / "wall.bmp")
     options = Options(rule_only=True, workers=0, progress=False, copy_missed=True)
     summary = augment_folder(tmp_path / "in", tmp_path / "out", options)
-    assert (summary.faces_masked, summary.pictures_copied) == (0, 1)
+    assert (summary.faces_masked, summary.pictures_copied) == (1, 1)
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "images" / "wall.png"), wall)
     assert not pixels(tmp_path / "out" / "regions" / "wall.png").any()
     assert failures(tmp_path / "out")["wall.bmp"][0] == "no face"
-    row = pd.read_csv(tmp_path / "out" / "manifest.csv").iloc[0]
-    assert (row["face"], row["status"]) == (-1, "copied")
+    whole = pd.read_parquet(plain[0] / "manifest.parquet").set_index("source")
+    for table in (
+        pd.read_csv(tmp_path / "out" / "manifest.csv", dtype={"warp_seed": "Int64"}),
+        pd.read_parquet(tmp_path / "out" / "manifest.parquet"),
+    ):
+        assert table[["face", "status"]].values.tolist() == [[0, "masked"], [-1, "copied"]]
+        assert table["warp_seed"][0] == whole.loc["one.png", "warp_seed"], "not rounded for the missing one"
 
 
 def test_a_face_that_cannot_wear_a_mask_does_not_cost_its_neighbour(faces, tmp_path, monkeypatch):
@@ -352,10 +369,22 @@ def test_nothing_temporary_stays_behind(plain, translated, zoo):
         assert top == {"images", "regions", NAME, *tables}
 
 
-def test_a_scene_at_the_picture_s_edge_is_padded_not_lost(checkpoint, tmp_path):
+def test_a_scene_at_the_picture_s_edge_is_padded_not_lost(faces, checkpoint, tmp_path):
     (tmp_path / "in").mkdir()
-    Image.fromarray(np.ascontiguousarray(scene()[20:200, 40:190])).save(tmp_path / "in" / "edge.png")
+    Image.fromarray(pixels(faces / "deep" / "two.png")[20:200, 40:190]).save(tmp_path / "in" / "edge.png")
     options = Options(checkpoint=checkpoint, workers=0, progress=False, crop_scale=4.0)
     summary = augment_folder(tmp_path / "in", tmp_path / "out", options)
     assert summary.faces_masked == 1
     assert_exact_outside(tmp_path / "in", tmp_path / "out", pd.read_parquet(tmp_path / "out" / "manifest.parquet"))
+
+
+def test_a_picture_beyond_the_detector_s_limit_is_told(portrait, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(portrait(400)).save(tmp_path / "in" / "large.bmp")
+    Image.fromarray(portrait(290)).save(tmp_path / "in" / "small.bmp")
+    options = Options(rule_only=True, workers=0, progress=False, detect_side=300)
+    summary = augment_folder(tmp_path / "in", tmp_path / "out", options)
+    assert (summary.faces_masked, summary.pictures_reduced) == (2, 1)
+    assert "--detect-side" in str(summary)
+    notes = pd.read_csv(tmp_path / "out" / "manifest.csv", keep_default_na=False)["notes"]
+    assert notes.tolist() == ["faces looked for at 75% of the size", ""]

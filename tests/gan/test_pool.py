@@ -42,11 +42,12 @@ def test_size_zero_is_off():
 
 
 def test_stored_images_are_copies_without_history():
-    pool, images = ImagePool(2), numbered(0, 2).clone().requires_grad_(True)
-    out = pool.query(images * 1, np.random.default_rng(0))
-    with torch.no_grad():
-        images.fill_(9)
+    pool, leaf = ImagePool(2), numbered(0, 2).clone().requires_grad_(True)
+    fakes = leaf * 1
+    out = pool.query(fakes, np.random.default_rng(0))
+    fakes.data.fill_(9)
     assert numbers(pool.state()) == [0, 1]
+    assert not pool.state().requires_grad
     assert not out.requires_grad
 
 

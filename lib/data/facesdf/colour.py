@@ -32,7 +32,9 @@ def skin_colour(head: Head, x: Tensor, y: Tensor, z: Tensor, blur: Tensor, featu
         return _bearded(head, colour, ax, y, z, patches, grain, 0.0)
     rings = (0.14 + 0.14 * w.age) * gauss(ax - w.eye_x, 0.17) * gauss(y + 0.10, 0.06)
     rings += 0.16 * gauss(ax - 0.17, 0.06) * gauss(y, 0.09)
-    furrows = w.age * (gauss(y - 0.36 - 0.03 * gauss(x, 0.2), 0.012) + gauss(y - 0.44, 0.012)) * smoothstep(0.42, 0.2, ax)
+    furrows = (
+        w.age * (gauss(y - 0.36 - 0.03 * gauss(x, 0.2), 0.012) + gauss(y - 0.44, 0.012)) * smoothstep(0.42, 0.2, ax)
+    )
     colour = colour * (1 - (rings + 0.16 * furrows) * front).unsqueeze(-1)
 
     u = x / head.mouth_width
@@ -80,7 +82,7 @@ def _brows_and_lids(head: Head, colour: Tensor, x: Tensor, y: Tensor, front: Ten
 
 def eye_colour(head: Head, x: Tensor, y: Tensor, blur: Tensor) -> Tensor:
     """Sclera, iris with limbus, pupil, the upper lid's shade."""
-    w, shot = head.who, head.shot
+    w = head.who
     u, v = head.eye_frame(x.abs(), y)
     upper, _ = head.eye_curves(u)
     px, py = gaze_coordinates(head, x, y)

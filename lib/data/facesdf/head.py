@@ -56,7 +56,9 @@ class Head:
         cheek_radius = 0.25 + 0.5 * w.fat, 0.33, 0.30 + 0.3 * w.fat
         self.cheek = ellipsoid((0.27, -0.56 - 0.3 * jaw_drop, 0.42), cheek_radius)
         self.chin = ellipsoid((0, chin, 0.72 + w.chin_forward), (0.16, 0.12, 0.14))
-        self.cheekbone = ellipsoid((0.43, -0.27 + 0.02 * self.shot.smile, 0.52 + w.cheekbone_forward), (0.17, 0.14, 0.20))
+        self.cheekbone = ellipsoid(
+            (0.43, -0.27 + 0.02 * self.shot.smile, 0.52 + w.cheekbone_forward), (0.17, 0.14, 0.20)
+        )
         self.muzzle = ellipsoid((0, -0.70 - 0.3 * jaw_drop, 0.66 + w.muzzle), (0.31, 0.26, 0.22))
         self.socket = ellipsoid((w.eye_x - 0.01, -0.01, 0.94), (0.19, 0.125, 0.16))
         jaw_front = 0.15 * w.jaw_width, chin + 0.01, 0.62 + w.chin_forward
@@ -64,10 +66,14 @@ class Head:
         self.mandible = capsule(jaw_angle, jaw_front, 0.11 + 0.4 * w.fat, 0.12)
         self.brow_ridge = capsule((0.10, 0.13, 0.755 + w.brow_ridge), (0.42, 0.17, 0.62 + w.brow_ridge), 0.07, 0.07)
         tip = self.nose_base_y
-        self.nose_tip = ellipsoid((0, tip + 0.005 + w.nose_up, 0.965 + w.nose_forward), (0.088 * w.nose_width, 0.078, 0.092))
+        self.nose_tip = ellipsoid(
+            (0, tip + 0.005 + w.nose_up, 0.965 + w.nose_forward), (0.088 * w.nose_width, 0.078, 0.092)
+        )
         nostril_wing = 0.125 * w.nose_width, tip - 0.025, 0.885 + 0.4 * w.nose_forward
         self.nostril_wing = ellipsoid(nostril_wing, (0.065 * w.nose_width, 0.068, 0.095))
-        self.nose_bridge = capsule((0, 0.03, 0.745 + w.nose_bridge), (0, tip + 0.04, 0.945 + w.nose_forward), 0.062, 0.086)
+        self.nose_bridge = capsule(
+            (0, 0.03, 0.745 + w.nose_bridge), (0, tip + 0.04, 0.945 + w.nose_forward), 0.062, 0.086
+        )
         self.columella = capsule((0, tip - 0.05, 0.98 + w.nose_forward), (0, tip - 0.10, 0.86), 0.04, 0.045)
         self.ear = ellipsoid((0.03, -0.06, -0.07), (0.055, 0.285 * w.ear_size, 0.155 * w.ear_size))
         self.concha = ellipsoid((0.118, -0.04, -0.03), (0.075, 0.19 * w.ear_size, 0.095))

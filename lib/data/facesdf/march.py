@@ -17,7 +17,7 @@ from .sdf import smoothstep
 
 Field = Callable[[list[Tensor]], Tensor]
 DISTANCE, HALF_FRAME = 8.0, 1.42  # camera to pivot; half the picture's side at the pivot for zoom 1 (units of 10 cm)
-NEAR, FAR = DISTANCE - 1.6, DISTANCE + 1.9
+NEAR, FAR = DISTANCE - 1.6, DISTANCE + 1.1  # silhouettes lie well before FAR in every pose
 LANE = 64
 COARSE, HALF = 8, 2  # block sizes in pixels of the two stages of cone marching
 TOLERANCE = 0.25  # a ray has arrived within this many pixels of the surface
@@ -49,7 +49,9 @@ def camera(shot: Shot, size: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
     length = (right * right + up * up + DISTANCE**2).sqrt()
     world = right / length, up / length, -DISTANCE / length
     m = shot.rotation
-    direction = [m[:, 0, i : i + 1] * world[0] + m[:, 1, i : i + 1] * world[1] + m[:, 2, i : i + 1] * world[2] for i in range(3)]
+    direction = [
+        m[:, 0, i : i + 1] * world[0] + m[:, 1, i : i + 1] * world[1] + m[:, 2, i : i + 1] * world[2] for i in range(3)
+    ]
     origin = [m[:, 2, i : i + 1] * DISTANCE + PIVOT[i] for i in range(3)]
     return origin, direction, (2 * half / size) / DISTANCE
 
@@ -108,7 +110,9 @@ def find_surface(field: Field, shot: Shot, size: int, margin: float, steps: tupl
     t = _advance(grown, origin, blocks(COARSE), t, steps[0], pixel * (COARSE * 0.75))
     t = refine(t, size // COARSE, COARSE // HALF)
     alive = partition(t < FAR)  # empty blocks of background march no further
-    near = _advance(grown, origin, [d.gather(1, alive) for d in blocks(HALF)], t.gather(1, alive), steps[1], pixel * (HALF * 0.75))
+    near = _advance(
+        grown, origin, [d.gather(1, alive) for d in blocks(HALF)], t.gather(1, alive), steps[1], pixel * (HALF * 0.75)
+    )
     t = refine(t.scatter(1, alive, near), size // HALF, HALF)
     index = partition(t < FAR)
     return Rays(index, [d.gather(1, index) for d in direction], origin, t.gather(1, index), pixel, size)
@@ -173,7 +177,7 @@ def _step(field: Field, rays: Rays, direction: list[Tensor], s: _Trace, steps: i
 
 
 def trace(rays: Rays, fields: list[tuple[Tensor, Field]], everywhere: Field, first: int = 3,
-          rounds: tuple[int, ...] = (2, 2, 3, 4, 6, 8, 10)) -> Tensor:  # fmt: skip
+          rounds: tuple[int, ...] = (2, 2, 3, 4, 6, 8)) -> Tensor:  # fmt: skip
     """Moves `rays.t` to the surface and returns the coverage [B, M] in [0, 1] (anti-aliased against the background).
 
     fields: (rows where it is exact, field) pairs for the first steps; the rays still under way then go on in `rounds`
@@ -190,9 +194,9 @@ def trace(rays: Rays, fields: list[tuple[Tensor, Field]], everywhere: Field, fir
         if part is None:
             break
         state = _partial(everywhere, rays, part, state, steps)
-    hit = (state.t < FAR) & (state.best < 1.1)
+    hit = (state.t < FAR) & (state.best < 1.1)  # still among the head's parts: no background can show there
     # a ray that ran past the head is covered as far as its closest approach, in pixels, says
-    coverage = torch.where(hit, torch.ones_like(rays.t), smoothstep(1.1, 0.3, state.best)) * (state.best_t < FAR)
+    coverage = torch.where(hit, torch.ones_like(rays.t), smoothstep(0.9, 0.2, state.best)) * (state.best_t < FAR)
     rays.t = state.best_t
     return coverage
 
@@ -224,7 +228,10 @@ def every_second(fn: Callable, rays: Rays, p: list[Tensor], n: list[Tensor]) -> 
     values = fn([take(c, part) for c in p], [take(c, part) for c in n])
     cell = take((row // 2) * half + column // 2, part)
     cell = torch.where(part.member, cell, torch.full_like(cell, half * half))
-    maps = [torch.zeros(batch, half * half + 1, device=rays.t.device).scatter_(1, cell, v) for v in (*values, take(rays.t, part))]
+    maps = [
+        torch.zeros(batch, half * half + 1, device=rays.t.device).scatter_(1, cell, v)
+        for v in (*values, take(rays.t, part))
+    ]
     known = torch.zeros_like(maps[0]).scatter_(1, cell, 1.0)
     y, x = row / 2.0, column / 2.0
     total = torch.full_like(rays.t, 1e-6)

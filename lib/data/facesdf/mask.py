@@ -5,6 +5,7 @@ taut sheet is the harmonic membrane u <- min(obstacle, mean of the neighbours): 
 spans the hollows between them.
 """
 
+import itertools
 import math
 
 import torch
@@ -39,7 +40,9 @@ class WornMask:
         w, head = self.wear, self.head
         batch, device = w.gap.shape[0], w.gap.device
         elevation, azimuth = torch.meshgrid(
-            torch.linspace(LOW, HIGH, GRID, device=device), torch.linspace(-AZIMUTH, AZIMUTH, GRID, device=device), indexing="ij"
+            torch.linspace(LOW, HIGH, GRID, device=device),
+            torch.linspace(-AZIMUTH, AZIMUTH, GRID, device=device),
+            indexing="ij",
         )
         azimuth, elevation = azimuth.reshape(1, -1), elevation.reshape(1, -1)
         radius = torch.full((batch, GRID * GRID), 1.3, device=device)
@@ -63,14 +66,16 @@ class WornMask:
                 u = torch.minimum(F.interpolate(u, size=(grid, grid), mode="bilinear", align_corners=True), coarse)
             for _ in range(iterations):
                 p = F.pad(u, (1, 1, 1, 1), mode="replicate")
-                pull = (p[:, :, 1:-1, :-2] + p[:, :, 1:-1, 2:]) * along + (p[:, :, :-2, 1:-1] + p[:, :, 2:, 1:-1]) * across
+                pull = (p[:, :, 1:-1, :-2] + p[:, :, 1:-1, 2:]) * along + (
+                    p[:, :, :-2, 1:-1] + p[:, :, 2:, 1:-1]
+                ) * across
                 u = torch.minimum(coarse, pull)
         sheet = F.avg_pool2d(F.pad(1 / u, (1, 1, 1, 1), mode="replicate"), 3, 1)
         self.face_map, self.sheet_map = _upsample(1 / face), _upsample(sheet)
 
     def _ear_loops(self) -> list[Capsule]:
         """Two straps per side (mirrored by |x|): corner of the mask, over the cheek, to the root of the ear."""
-        w, head = self.wear, self.head
+        w = self.wear
         side = 0.97
         start = w.width * (HALF_WIDTH * side)
         top, bottom = self._rim(torch.full_like(start, side))
@@ -85,7 +90,7 @@ class WornMask:
                 radius = _look_up(self.face_map, azimuth, elevation) + 0.012 + lift * 4 * k * (1 - k)
                 points.append(self._from_canonical(_canonical_point(radius, azimuth, elevation)))
             points.append(self._from_canonical((ear_x, ear_y + 0 * start, ear_z + 0 * start)))
-            straps += [capsule(a, b, 0.0125, 0.0125) for a, b in zip(points[:-1], points[1:])]
+            straps += [capsule(a, b, 0.0125, 0.0125) for a, b in itertools.pairwise(points)]
         return straps
 
     def _from_canonical(self, p):
@@ -117,7 +122,11 @@ class WornMask:
         def pleat(height: Tensor) -> Tensor:
             return smoothstep(-0.012, 0.026, t - height) * smoothstep(0.17, 0.03, t - height)
 
-        pleats = pleat(0.26 + 0.02 * torch.sin(3 * s + m)) + pleat(0.45 + 0.015 * torch.sin(2 * s + m)) + 0.8 * pleat(0.63 + 0 * s)
+        pleats = (
+            pleat(0.26 + 0.02 * torch.sin(3 * s + m))
+            + pleat(0.45 + 0.015 * torch.sin(2 * s + m))
+            + 0.8 * pleat(0.63 + 0 * s)
+        )
         d = w.surgical * w.pleats * 0.026 * pleats * (0.30 + 0.70 * fade)
         d += 0.012 * gauss(t - 0.93, 0.04) * gauss(s, 0.30) * (1 - w.cloth)  # nose wire
         hem = smoothstep(0.035, 0.06, t) * smoothstep(0.965, 0.94, t) * smoothstep(0.965, 0.935, a)
@@ -138,7 +147,9 @@ class WornMask:
         height = radius - _look_up(self.sheet_map, azimuth, elevation) - self._relief(s, t)
         if not rim:
             return height
-        edge = torch.maximum((s.abs() - 1) * self.wear.width * HALF_WIDTH, torch.maximum(elevation - top, bottom - elevation))
+        edge = torch.maximum(
+            (s.abs() - 1) * self.wear.width * HALF_WIDTH, torch.maximum(elevation - top, bottom - elevation)
+        )
         return smooth_max(height.abs() - THICKNESS, edge * radius, 0.03) * 0.72
 
     def straps(self, p: list[Tensor]) -> Tensor:

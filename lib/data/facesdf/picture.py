@@ -1,17 +1,19 @@
 """From integers to pictures: one batch of faces, or one group scene."""
 
+import functools
+import operator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import params, shade
+from . import draws, shade
 from .head import Head
 from .landmarks import landmarks
 from .march import project, resize, scatter_map
 from .mask import WornMask
-from .params import MASK_KINDS, Ranges
+from .params import MASK_KINDS, Ranges, Wear
 
 BLOCK = 8  # the tracer's coarse blocks: inner pictures are multiples of it
 SCENE_LIGHT = ("light_direction", "fill_direction", "light_azimuth", "key", "ambient", "fill", "shadow_softness")
@@ -24,7 +26,7 @@ class Rendered:
     coverages float32 [B, 1, S, S] in [0, 1].
 
     full, masked: the bare face; the same face truly wearing a mask.
-    region, straps, occluder: mask cloth, ear loops, scarf or hood of `masked`. head: head and body against the background.
+    region, straps, occluder: mask cloth, ear loops, scarf or hood of `masked`. head: head and body.
     landmarks: float32 [B, 68, 2], (x, y) pixels, pixel centres at integers. pose: float32 [B, 3], yaw, pitch, roll in
     degrees (yaw > 0 faces the right edge of the picture, pitch > 0 up, roll > 0 tips the head to the left edge).
     identity: int64 [B]. mask_kind: names; mask_colour: float32 [B, 3] linear RGB; light, patterned, below_nose and
@@ -56,7 +58,7 @@ class Rendered:
             if isinstance(value, Tensor):
                 merged[name] = torch.cat(values)
             else:
-                merged[name] = sum(values, []) if isinstance(value, list) else value
+                merged[name] = functools.reduce(operator.iadd, values, []) if isinstance(value, list) else value
         return Rendered(**merged)
 
 
@@ -66,9 +68,11 @@ def inner_size(size: int, supersample: float) -> int:
 
 
 @torch.no_grad()
-def faces(ids: list[int], seeds: list[int], size: int, what: tuple, supersample: float, device, ranges: Ranges) -> Rendered:
+def faces(
+    ids: list[int], seeds: list[int], size: int, what: tuple, supersample: float, device, ranges: Ranges
+) -> Rendered:
     """One batch of single faces."""
-    who, shot, wear = params.sample(ids, seeds, ranges, device)
+    who, shot, wear = draws.sample(ids, seeds, ranges, device)
     head, inner = Head(who, shot), inner_size(size, supersample)
     out = _describe(head, wear, ids, size)
     if not what:
@@ -89,7 +93,7 @@ def faces(ids: list[int], seeds: list[int], size: int, what: tuple, supersample:
     return out
 
 
-def _describe(head: Head, wear: params.Wear, ids: list[int], size: int) -> Rendered:
+def _describe(head: Head, wear: Wear, ids: list[int], size: int) -> Rendered:
     kinds = torch.cat([wear.surgical, wear.cloth, wear.cup], 1).argmax(1).tolist()
     return Rendered(
         landmarks=project(head.shot, landmarks(head), size),
@@ -118,7 +122,11 @@ def arrange(count: int, rng: np.random.Generator) -> list[dict]:
     people = [(x, rng.uniform(0.36, 0.44), zoom * 0.80) for x in behind]
     people += [(x, rng.uniform(-0.26, -0.10), zoom) for x in spread]
     return [
-        dict(zoom=z * rng.uniform(0.95, 1.05), centre_x=-(x + rng.uniform(-0.04, 0.04)), centre_y=-(y - 0.08 * (z > 0.7)))
+        {
+            "zoom": z * rng.uniform(0.95, 1.05),
+            "centre_x": -(x + rng.uniform(-0.04, 0.04)),
+            "centre_y": -(y - 0.08 * (z > 0.7)),
+        }
         for x, y, z in people
     ]
 
@@ -130,15 +138,18 @@ def group(ids: list[int], seed: int, size: int, masked: bool, supersample: float
     Returns the picture [1, 3, S, S] and its description (`Rendered` without pictures, landmarks in the scene's pixels).
     """
     rng = np.random.default_rng([505, seed])
-    common = params._shot(seed, ranges, hard=False)
+    common = draws.shot(seed, ranges, hard=False)
     shared = {name: common[name] for name in SCENE_SHARED}
     overrides = [shared | place for place in arrange(len(ids), rng)]
     seeds = [seed * 8 + k for k in range(len(ids))]
-    who, shot, wear = params.sample(ids, seeds, ranges, device, overrides)
+    who, shot, wear = draws.sample(ids, seeds, ranges, device, overrides)
     head, inner = Head(who, shot), inner_size(size, supersample)
     layer = shade.head_layer(head, inner)
     nothing = torch.zeros(len(ids), 3, inner, inner, device=who.age.device)
-    people, alpha = shade.paint(nothing, layer.rays, layer.colour, layer.coverage), scatter_map(layer.rays, layer.coverage)
+    people, alpha = (
+        shade.paint(nothing, layer.rays, layer.colour, layer.coverage),
+        scatter_map(layer.rays, layer.coverage),
+    )
     if masked:
         people, maps = shade.mask_layer(layer, WornMask(head, wear), nothing)
         alpha = 1 - (1 - alpha) * (1 - sum(maps.values()))

@@ -13,7 +13,18 @@ from torch import Tensor
 from . import colour
 from .head import EYE_RADIUS, Head, union
 from .march import (
-    FAR, Field, Rays, every_second, find_surface, normals, put, resize, scatter_map, take, trace, zone,
+    FAR,
+    Field,
+    Rays,
+    every_second,
+    find_surface,
+    normals,
+    put,
+    resize,
+    scatter_map,
+    take,
+    trace,
+    zone,
 )  # fmt: skip
 from .mask import WornMask
 from .params import Shot
@@ -43,7 +54,9 @@ def to_head(shot: Shot, direction: Tensor) -> list[Tensor]:
     return [local[:, i : i + 1] for i in range(3)]
 
 
-def lit(shot: Shot, n, view, occlusion, shadow, wrap: Tensor, gloss: Tensor, power) -> tuple[Tensor, Tensor, list, Tensor]:
+def lit(
+    shot: Shot, n, view, occlusion, shadow, wrap: Tensor, gloss: Tensor, power
+) -> tuple[Tensor, Tensor, list, Tensor]:
     """Diffuse light [B, N, 3], highlight [B, N], half vector and its length. wrap: [B, N, 1 or 3]."""
     key, fill = to_head(shot, shot.light_direction), to_head(shot, shot.fill_direction)
     up = [shot.rotation[:, 1, i : i + 1] for i in range(3)]
@@ -85,7 +98,7 @@ def occlusion(field: Field, p, n, probes: tuple[tuple[float, float], ...], scale
 def head_layer(head: Head, size: int) -> HeadLayer:
     """Traces and shades the bare head; `size` in pixels, a multiple of 8. Colours are linear."""
     shot = head.shot
-    rays = find_surface(head.coarse, shot, size, margin=0.045, steps=(13, 6))
+    rays = find_surface(head.coarse, shot, size, margin=0.045, steps=(13, 9))
     front, rest = head.zones(rays.points())
     fields = [(front, lambda p: union(head.parts_of_front(p))), (rest, lambda p: union(head.parts_of_rest(p)))]
     coverage = trace(rays, fields, lambda p: union(head.parts(p)))
@@ -184,7 +197,10 @@ def mask_layer(layer: HeadLayer, worn: WornMask, picture: Tensor) -> tuple[Tenso
     head, rays, shot = worn.head, layer.rays, worn.head.shot
 
     def on_head(p: list[Tensor], n: list[Tensor]) -> list[Tensor]:
-        return [cast_shadow(worn.distance, shot, p, n, steps=6, bias=0.012), occlusion(worn.distance, p, n, ((0.05, 0.5),), 1.0)]
+        return [
+            cast_shadow(worn.distance, shot, p, n, steps=6, bias=0.012),
+            occlusion(worn.distance, p, n, ((0.05, 0.5),), 1.0),
+        ]
 
     shadow, contact = every_second(on_head, rays, layer.p, layer.n)
     # the shaded head holds its own shadow already: only what the mask takes in addition
@@ -194,11 +210,16 @@ def mask_layer(layer: HeadLayer, worn: WornMask, picture: Tensor) -> tuple[Tenso
     cloth = find_surface(worn.distance, shot, rays.size, margin=0.0, steps=(14, 8))
     coverage = trace(cloth, [(torch.ones_like(cloth.t, dtype=torch.bool), worn.distance)], worn.distance)
     head_depth = torch.where(layer.coverage > 0.3, rays.t, rays.t + 9)
-    behind = torch.full_like(picture[:, 0].flatten(1), FAR + 1).scatter(1, rays.index, head_depth).gather(1, cloth.index)
+    behind = (
+        torch.full_like(picture[:, 0].flatten(1), FAR + 1).scatter(1, rays.index, head_depth).gather(1, cloth.index)
+    )
     coverage = coverage * smoothstep(0.02, 0.0, cloth.t - behind)
     p = cloth.points()
     sheet, straps, occluder = worn.parts(p)
-    is_strap, is_scarf = ((straps < sheet) & (straps <= occluder)).float(), (occluder < torch.minimum(sheet, straps)).float()
+    is_strap, is_scarf = (
+        ((straps < sheet) & (straps <= occluder)).float(),
+        (occluder < torch.minimum(sheet, straps)).float(),
+    )
     is_sheet = 1 - is_strap - is_scarf
     epsilon = (0.55 * cloth.pixel * cloth.t).clamp(min=0.002)
 
@@ -215,13 +236,18 @@ def mask_layer(layer: HeadLayer, worn: WornMask, picture: Tensor) -> tuple[Tenso
     def soft(p: list[Tensor], n: list[Tensor]) -> list[Tensor]:
         own = cast_shadow(worn.distance, shot, p, n, steps=5, bias=0.02)
         from_head = cast_shadow(head.coarse, shot, p, n, steps=5, bias=0.10)
-        return [torch.minimum(own, from_head), occlusion(everything, p, n, ((0.03, 0.25), (0.08, 0.30), (0.20, 0.25)), 0.72)]
+        return [
+            torch.minimum(own, from_head),
+            occlusion(everything, p, n, ((0.03, 0.25), (0.08, 0.30), (0.20, 0.25)), 0.72),
+        ]
 
     shadow, open_ = every_second(soft, cloth, p, n)
     _, _, _, s, t, _, _ = worn.coordinates(p)
     albedo = colour.worn_colour(worn, p, s, t, is_strap, is_scarf)
     wrap = (0.18 * (1 - is_scarf)).unsqueeze(-1)
-    diffuse, shine, _, _ = lit(shot, n, cloth.direction, open_.clamp(0.25, 1), shadow, wrap, torch.full_like(s, 0.05), 10.0)
+    diffuse, shine, _, _ = lit(
+        shot, n, cloth.direction, open_.clamp(0.25, 1), shadow, wrap, torch.full_like(s, 0.05), 10.0
+    )
     picture = paint(picture, cloth, albedo * diffuse + shine.unsqueeze(-1), coverage)
     shares = {"region": is_sheet, "straps": is_strap, "occluder": is_scarf}
     return picture, {name: scatter_map(cloth, coverage * share) for name, share in shares.items()}
