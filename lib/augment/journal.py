@@ -155,11 +155,24 @@ class Journal:
                 "or --force to remove that run's files and start afresh"
             )
         self._sweep(listed)
-        self.records = {
-            line["source"]: line for line in lines if line.pop("kind", None) == "picture" and "source" in line
-        }
+        self.done = done
 
-    def _append(self, line: dict) -> None:
+    def _lines(self) -> Iterator[tuple[int, dict]]:
+        """(offset, entry) of each line; cuts off a torn last one, passes over a damaged one (its picture is redone)."""
+        self.file.seek(0)
+        offset = 0
+        while line := self.file.readline():
+            if not line.endswith(b"\n"):
+                self.file.truncate(offset)
+                return
+            with contextlib.suppress(ValueError):
+                if isinstance(entry := json.loads(line), dict):
+                    yield offset, entry
+            offset += len(line)
+
+    def _append(self, line: dict) -> int:
+        """Write the line to disk; gives where it begins."""
+        offset = self.file.seek(0, os.SEEK_END)
         self.file.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
         self.file.flush()
         os.fsync(self.file.fileno())

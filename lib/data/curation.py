@@ -30,8 +30,7 @@ def make_selection(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
     """
     table = pd.DataFrame(rows, columns=None if len(rows) else list(COLUMNS)).reset_index(drop=True)
     for name, default in _DEFAULTS.items():
-        if name not in table:
-            table[name] = default
+        table[name] = table[name].fillna(default) if name in table else default
     return _checked(table, "selection", [f"row {k}" for k in range(len(table))])
 
 
@@ -76,9 +75,7 @@ def merge(selections: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFram
     rows = rows.iloc[sorted(range(len(rows)), key=lambda k: _instant(rows["time"][k]))]
     differing = rows.groupby(["image", "face"])["decision"].transform("nunique") > 1
     merged = rows.drop_duplicates(["image", "face"], keep="last").sort_values(["image", "face"], ignore_index=True)
-    conflicts = rows[differing].sort_values(
-        ["image", "face"], kind="stable", ignore_index=True
-    )  # by time inside a face
+    conflicts = rows[differing].sort_values(["image", "face"], kind="stable", ignore_index=True)  # oldest first
     return merged, conflicts
 
 

@@ -182,7 +182,8 @@ def render_set(spec: SetSpec, root: Path | str, progress: bool = True, device: s
     uninterrupted one. `set.json` is written last.
     """
     folder = Path(root) / spec.digest()
-    if (folder / "set.json").exists() and not _missing(spec, folder, range(spec.count)):
+    tables = all((folder / name).exists() for name in ("set.json", "faces.csv", "landmarks.csv"))
+    if tables and not _missing(spec, folder, range(spec.count)):
         return folder
     faces, points = [], []
     with tqdm(

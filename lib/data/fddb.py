@@ -41,7 +41,7 @@ def read_fddb(root: Path | str) -> pd.DataFrame:
     rows = []
     for path in lists:
         fold = path.name.split("-")[2]
-        text = path.read_text(encoding="utf-8", errors="replace")  # a damaged name shows up as a missing picture
+        text = path.read_text(encoding="utf-8-sig", errors="replace")  # a damaged name shows up as a missing picture
         lines = iter(enumerate(text.splitlines(), 1))
         for number, line in lines:
             if line.strip():
@@ -53,6 +53,8 @@ def _picture(root: Path, path: Path, fold: str, number: int, name: str, lines) -
     try:
         number, line = next(lines)
         count = int(line)
+        if count < 0:
+            raise ValueError("a number of faces below 0")
         ellipses = []
         for _ in range(count):
             number, line = next(lines)

@@ -26,21 +26,25 @@ _RAW = "in-the-wild-images"  # FFHQ's uncropped originals carry the same ids: a 
 def read_ffhq(root: Path | str) -> pd.DataFrame:
     """FFHQ's pictures as a face table with `identity` = the five-digit id. The large pictures win over thumbnails.
 
-    Names of another pattern, and the uncropped originals, carry a reason.
+    Names of another pattern, the uncropped originals, and second pictures of one id carry a reason.
 
     Raises:
         FileNotFoundError: no such folder.
         ValueError: no picture in it.
     """
     root = Path(root)
-    folder = next((root / name for name in _FOLDERS if (root / name).is_dir()), root)
-    rows = []
-    for path in list_images(folder):
+    folders = [root / name for name in _FOLDERS if (root / name).is_dir()] or [root]
+    rows, seen = [], set()
+    for path in next(filter(None, map(list_images, folders)), []):  # a folder made but not yet filled does not count
         image = path.relative_to(root)
         known = re.fullmatch(r"\d{5}", path.stem)
         reason = "" if known else "name is not a five-digit id"
         if _RAW in image.parts:
             reason = "uncropped original, not an aligned face"
+        elif known and path.stem in seen:
+            reason = f"second picture of {path.stem}"
+        else:
+            seen.add(path.stem)
         rows.append({"image": image.as_posix(), "identity": path.stem if known else "", "reason": reason})
     if not rows:
         raise ValueError(f"{root}: no pictures in images1024x1024, thumbnails128x128 or the folder itself")

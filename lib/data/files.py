@@ -53,7 +53,7 @@ def read_json(path: Path | str):
     """Read JSON. Raises ValueError that names the file when it is damaged, FileNotFoundError when it is missing."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte-order mark
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it or restore it") from error
 
@@ -79,7 +79,8 @@ def write_table(path: Path | str, table: pd.DataFrame) -> Path:
 def write_png(path: Path | str, pixels: np.ndarray) -> Path:
     """Write uint8 [H, W], [H, W, 3] or [H, W, 4] as PNG atomically. ValueError for anything else."""
     pixels = np.asarray(pixels)
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+    shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not shaped or not pixels.size:
         raise ValueError(f"{path}: expected uint8 [H, W] or [H, W, 3 or 4], got {pixels.dtype} {list(pixels.shape)}")
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")

@@ -1,4 +1,4 @@
-"""Pictures as they lie on users' disks: found at any depth, turned upright, made 8-bit RGB, or refused with a reason."""
+"""Pictures as they lie on users' disks: found at any depth, turned upright, made 8-bit RGB, or refused by name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    import torch  # imported where it is used: listing and decoding pictures should not wait for it
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 120_000_000  # about 360 MB decoded; beyond that a file is more likely an accident or an attack
@@ -40,7 +43,10 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture: `pixels` uint8 [H, W, 3] RGB, upright; `alpha` uint8 [H, W] or None; `notes` on conversions."""
+    """A decoded picture: `pixels` uint8 [H, W, 3] RGB, upright; `alpha` uint8 [H, W] or None; `notes`: what was done.
+
+    Notes are short phrases for a manifest, like "EXIF orientation 6 applied" or "CMYK converted to RGB".
+    """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
@@ -80,8 +86,9 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Picture:
     EXIF orientation is applied; grey, palette, CMYK and 16-bit pictures become 8-bit RGB with a note; transparency is
     returned beside the RGB under it; of an animation the first frame is taken. Safe to call from several threads.
 
-    Raises ImageError: missing, empty, no picture, truncated, or more than `max_pixels` (checked before decoding;
-    Pillow's own limit, 178,956,970 pixels, cannot be exceeded).
+    Raises ImageError: missing, empty, no picture, truncated, a PNG whose checksums do not hold, or more than
+    `max_pixels` (checked before decoding; Pillow's own limit, 178,956,970 pixels, cannot be exceeded). A cut is told
+    by the missing end: JPEG has no checksum, so one closed again by a repair tool passes for whole.
     """
     return _opened(Path(path), max_pixels, _decode)
 
@@ -91,7 +98,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
     def size(path: Path, image: Image.Image) -> tuple[int, int]:
         w, h = image.size
-        return (h, w) if _orientation(image) >= 5 else (w, h)
+        # A TIFF tells its upright size itself; a whole PNG would be decoded to look for EXIF that its header lacks.
+        asked = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        return (h, w) if asked and _orientation(image) >= 5 else (w, h)
 
     return _opened(Path(path), MAX_PIXELS, size)
 
@@ -102,7 +111,9 @@ def _opened(path: Path, max_pixels: int, use):
             raise ImageError(path, "is a folder" if path.is_dir() else "no such file")
         if path.stat().st_size == 0:
             raise ImageError(path, "file is empty")
-        with _quiet, Image.open(path) as image:
+        # Opened here, not by Pillow: given a path it maps some TIFFs into memory and then mixes up width and height
+        # of those that are to be turned by 90 degrees.
+        with _quiet, path.open("rb") as file, Image.open(file) as image:
             if image.width * image.height > max_pixels:
                 size = f"{image.width} × {image.height}"
                 raise ImageError(path, f"{size} pixels, more than the limit of {max_pixels:,}; scale it down")
@@ -125,7 +136,7 @@ def _opened(path: Path, max_pixels: int, use):
 
 
 class _Quiet:
-    """Silences warnings while any thread is inside. `warnings.catch_warnings` alone is not safe between threads."""
+    """Silences Pillow's warnings while any thread is inside: `warnings.catch_warnings` alone is not thread-safe."""
 
     def __init__(self):
         self.lock, self.inside, self.saved = threading.Lock(), 0, None
@@ -135,7 +146,7 @@ class _Quiet:
             if not self.inside:
                 self.saved = warnings.catch_warnings()
                 self.saved.__enter__()
-                warnings.simplefilter("ignore")
+                warnings.filterwarnings("ignore", module=r"PIL\.")
             self.inside += 1
 
     def __exit__(self, *_):
@@ -160,9 +171,14 @@ def _decode(path: Path, image: Image.Image) -> Picture:
     frames = getattr(image, "n_frames", 1)  # before loading: counting the pages of a TIFF drops what was loaded
     notes = [f"first of {frames} frames"] if frames > 1 else []
     deep = any(";16" in str(tile.args if isinstance(tile.args, str) else tile.args[:1]) for tile in image.tile)
-    before = _orientation(image)
+    if image.format == "PNG":
+        with Image.open(path) as whole:
+            whole.verify()  # checksums and the end mark; loading alone fills what a damaged file lacks with black
+    # Pillow turns a TIFF while loading it. Others are asked later: asked too early, a PNG is decoded on the way, and
+    # the error of a damaged one would be lost with those of its EXIF.
+    before = _orientation(image) if image.format == "TIFF" else 1
     image.load()
-    left = _orientation(image)  # Pillow turns a TIFF while loading it, and finds the EXIF of some PNGs only then
+    left = _orientation(image)
     if left != 1:
         image = image.transpose(_TURNS[left])
     if max(before, left) > 1:
@@ -183,7 +199,7 @@ def _decode(path: Path, image: Image.Image) -> Picture:
 
 
 def _from_deep_grey(path: Path, image: Image.Image, notes: list[str]) -> Picture:
-    """16-bit grey spans 0 … 65535. 32-bit files do not tell their range: the smallest usual one that holds it is taken."""
+    """16-bit grey spans 0 … 65535. 32-bit files do not tell their range: the smallest usual one that fits is taken."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
         raise ImageError(path, f"{image.mode} values outside 0 … 65535; save it as 8-bit or 16-bit")
@@ -191,9 +207,12 @@ def _from_deep_grey(path: Path, image: Image.Image, notes: list[str]) -> Picture
     top = next(r for r in ranges if values.max() <= r)
     grey = (values * 255 / top).round().astype(np.uint8)
     depth = "16-bit" if image.mode.startswith("I;16") else "32-bit"
-    return Picture(
-        np.repeat(grey[..., None], 3, axis=2), None, (*notes, f"{depth} scaled to 8", "grey converted to RGB")
-    )
+    notes += [f"{depth} scaled to 8"]
+    alpha, clear = None, image.info.get("transparency")  # PNG: the one grey value that is transparent
+    if isinstance(clear, int):
+        alpha = np.where(values == clear, 0, 255).astype(np.uint8)
+        notes += ["transparency set apart"]
+    return Picture(np.repeat(grey[..., None], 3, axis=2), alpha, (*notes, "grey converted to RGB"))
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -213,11 +232,16 @@ def to_tensor(pixels: np.ndarray) -> torch.Tensor:
     """uint8 [..., H, W, 3] → float32 [..., 3, H, W] in [−1, 1]. ValueError for another dtype or shape."""
     if pixels.dtype != np.uint8 or pixels.ndim < 3 or pixels.shape[-1] != 3:
         raise ValueError(f"to_tensor: expected uint8 [..., H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3))).float() / 127.5 - 1
+    channels_first = np.array(np.moveaxis(pixels, -1, -3), order="C")  # a copy: torch warns of read-only memory maps
+    import torch
+
+    return torch.from_numpy(channels_first).float() / 127.5 - 1
 
 
 def to_pixels(tensor: torch.Tensor) -> np.ndarray:
     """float [..., 3, H, W] in [−1, 1] → uint8 [..., H, W, 3], rounded and clamped; inverse of `to_tensor`."""
+    import torch
+
     if not tensor.is_floating_point() or tensor.ndim < 3 or tensor.shape[-3] != 3:
         raise ValueError(f"to_pixels: expected float [..., 3, H, W], got {tensor.dtype} {list(tensor.shape)}")
     scaled = ((tensor.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

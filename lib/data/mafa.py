@@ -28,8 +28,10 @@ _TRAIN = ("x", "y", "w", "h", "eye1_x", "eye1_y", "eye2_x", "eye2_y", "occ_x", "
 _TEST = ("x", "y", "w", "h", "face_type", "occ_x", "occ_y", "occ_w", "occ_h", "occluder_type", "occlusion_degree",
          "gender", "race", "orientation", "glasses_x", "glasses_y", "glasses_w", "glasses_h")  # fmt: skip
 _LAYOUT = {  # split: label folder, label file, array, pictures, columns
-    "train": ("MAFA-Label-Train", "LabelTrainAll.mat", "label_train", ("train-images/images", "train-images", "images", "."), _TRAIN),
-    "test": ("MAFA-Label-Test", "LabelTestAll.mat", "LabelTest", ("test-images/images", "test-images", "images", "."), _TEST),
+    "train": ("MAFA-Label-Train", "LabelTrainAll.mat", "label_train",
+              ("train-images/images", "train-images", "images", "."), _TRAIN),
+    "test": ("MAFA-Label-Test", "LabelTestAll.mat", "LabelTest",
+             ("test-images/images", "test-images", "images", "."), _TEST),
 }  # fmt: skip
 INVALID = 3  # face_type of the test set
 
@@ -94,7 +96,8 @@ def _records(path: Path, array: str, width: int) -> list[tuple[str, list[list[in
             while isinstance(name, np.ndarray):  # the name is nested in arrays, once or twice
                 name = name.ravel()[0]
             # int16 in the file: Python integers, so that no later sum overflows
-            faces = np.atleast_2d(numbers).astype(int).tolist() if np.size(numbers) else []
+            numbers = np.atleast_2d(np.nan_to_num(numbers, nan=-1)) if np.size(numbers) else np.zeros((0, width))
+            faces = numbers.astype(int).tolist()
         except (TypeError, ValueError, IndexError) as error:
             raise ValueError(f"{path}: entry {number} of {array} is not a name and its numbers ({error})") from error
         if faces and len(faces[0]) != width:

@@ -28,7 +28,7 @@ def read_maskedface_net(root: Path | str, kind: str = "CMFD") -> pd.DataFrame:
     """The pictures of CMFD or IMFD as a face table with `identity` (the FFHQ id) and `wear_type` (the suffix).
 
     `root` is the folder called `kind` or the one that holds it. Names that follow another pattern keep a reason, and so
-    do wear types that do not belong to `kind`.
+    do wear types that do not belong to `kind` and second copies of a picture.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -41,13 +41,16 @@ def read_maskedface_net(root: Path | str, kind: str = "CMFD") -> pd.DataFrame:
     paths = list_images(folder)
     if not paths:
         raise ValueError(f"{folder}: no pictures in it; name the folder that holds {kind}")
-    rows = []
+    rows, seen = [], set()
     for path in paths:
         match = _NAME.fullmatch(path.stem)
         wear = match[2] if match else ""
         reason = "" if wear in WEAR_TYPES else f"name is not like 41192_Mask{path.suffix}"
         if not reason and (wear == "Mask") != (kind == "CMFD"):
             reason = f"{wear} does not belong into {kind}"
+        if not reason and path.stem in seen:
+            reason = f"second picture named {path.stem}"
+        seen.add(path.stem)
         identity = match[1] if match else ""
         rows.append(
             {"image": path.relative_to(root).as_posix(), "identity": identity, "wear_type": wear, "reason": reason}

@@ -27,6 +27,7 @@ from lib.data.images import ImageError, read_image, resize
 
 VERSION = 1  # part of the key: raise it when a change of decoding or resizing changes pixels
 _CHUNK = 64  # pictures decoded at a time: bounds the memory, whatever the size of the set
+_THREADS = 8  # at most: each holds a whole decoded picture
 _ABANDONED_S = 3600  # a temporary file not written to for so long belongs to a killed call
 
 
@@ -146,7 +147,7 @@ def _pack(
 def _write(file, paths: list[Path], names: list[str], decode: Callable, bar) -> tuple[list[str], list, str]:
     """Decode in threads, write in order. Returns the names written, the failures and the content's sha256."""
     kept, failures, digest = [], [], hashlib.sha256()
-    with bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with bar, ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), _CHUNK):
             part = slice(start, start + _CHUNK)
             for path, name, result in zip(paths[part], names[part], pool.map(_caught(decode), paths[part])):

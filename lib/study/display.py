@@ -132,7 +132,7 @@ def loss_curves(metrics: pd.DataFrame, columns: Sequence[str], title: str = "", 
             ax.axvline(end, color="0.35", lw=0.9, ls="--")
             ax.text(end, 0.97, f" {begins}", transform=ax.get_xaxis_transform(), va="top", fontsize=8, color="0.35")
     ax.set(title=title, ylabel="loss before its λ (mean per tick)")
-    _from_zero(ax)
+    _from_zero(ax, long["value"])
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), frameon=False, title=None)
     return _shown_once(fig)
 
@@ -169,7 +169,7 @@ def change_curves(samples: pd.DataFrame, threshold: float, title: str = "") -> F
                  marker=_marker(samples), errorbar=None)  # fmt: skip
     ax.axhline(threshold, color="0.35", lw=0.9, ls="--", label="redrawn above")
     ax.set(title=title, ylabel="mean |output − input|", xlabel="epoch (the paper's numbering)")
-    _from_zero(ax)
+    _from_zero(ax, long["change"])
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return _shown_once(fig)
 
@@ -198,6 +198,18 @@ def histograms(tables: dict[str, pd.DataFrame], columns: Sequence[str], xlabel: 
     if axes.flat[-1].get_legend():
         sns.move_legend(axes.flat[-1], "upper left", bbox_to_anchor=(1, 1), frameon=False, title=None)
     return _shown_once(fig)
+
+
+def pose_histograms(tables: dict[str, pd.DataFrame], angles: Sequence[str] = ("yaw",)) -> Figure | str:
+    """`histograms` of what a data source knows about poses: angles (face world), a yaw estimate, or MAFA's orientation.
+
+    Gives a sentence instead of a figure where nothing is known.
+    """
+    units = {**dict.fromkeys([*angles, "yaw_estimate"], "degrees"), "orientation": "1 (left) … 3 (front) … 5 (right)"}
+    for columns in (list(angles), ["yaw_estimate"], ["orientation"]):
+        if any(c in t and t[c].notna().any() for t in tables.values() for c in columns):
+            return histograms(tables, columns, units[columns[0]])
+    return "this data source says nothing about poses"
 
 
 def strips(images: dict[str, Path], rows: Sequence[str] = ("input", "output", "kept"), cell: float = 0.8) -> Figure:
@@ -248,10 +260,10 @@ def count_bars(counts: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
     return _shown_once(fig)
 
 
-def _from_zero(ax) -> None:
-    """A y axis that starts at zero and leaves room above the highest point."""
-    top = max((float(np.nanmax(line.get_ydata())) for line in ax.lines if len(line.get_ydata())), default=1.0)
-    ax.set_ylim(0, 1.1 * top or 1.0)
+def _from_zero(ax, values: pd.Series) -> None:
+    """A y axis that starts at zero and leaves room above the highest value."""
+    top = values.max()
+    ax.set_ylim(0, 1.1 * top if top > 0 else 1.0)
 
 
 def _marker(table: pd.DataFrame) -> str | None:

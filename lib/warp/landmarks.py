@@ -167,7 +167,7 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix == ".csv":
         # Only coordinates can be missing: an image may well be named "NA".
-        missing = dict.fromkeys(LANDMARK_COLUMNS[2:], ["", "nan", "NaN"])
+        missing = {column: ["", "nan", "NaN"] for column in LANDMARK_COLUMNS[2:]}
         table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=missing)
     elif suffix == ".parquet":
         table = pd.read_parquet(path)

@@ -23,7 +23,7 @@ _REFERENCE_MASK_PX = 160.0  # a mask's usual width on a 256² face, at which `fe
 _STIFFNESS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # tried in turn until the spline does not fold
 _MARGIN = 0.12  # the outline may bulge beyond its twelve points by this share of their extent
 _STRIP_PIXELS = 1_000_000  # a large face is computed in strips of this size, to bound the memory
-_SHARPER = -0.25  # levels; mip-mapping errs towards blur
+_SHARPER = -0.5  # levels; mip-mapping errs towards blur
 
 
 class WarpError(ValueError):
@@ -39,8 +39,10 @@ class WarpConfig:
     """What may be drawn. None of these values is given in the paper, which used CMFD as published; each is chosen so
     that the masks stay as alike as CMFD's ("uniformly blue … with rare occasions of misplacement", §3).
 
-    transform: "tps" bends the mask so that all twelve points meet the face; "homography" is CMFD's way and leaves the
-    residual. Spreads are standard deviations; lengths are in mask widths.
+    transform: "homography" is CMFD's way: one for all twelve points, least squares. "tps" bends the mask so that each
+    point meets its place; the default, because frontal faces look the same with both, while on turned heads the
+    homography puts the nose wire beside the nose and a corner beside the far cheek. Spreads are standard deviations;
+    lengths are in mask widths.
     """
 
     template: str = "blue_surgical"

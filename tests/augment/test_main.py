@@ -123,7 +123,7 @@ def test_a_killed_run_of_two_workers_is_finished_by_the_next_to_the_same_bytes(m
 
     out = tmp_path / "out"
     process = start(many, out, "--rule-only", "--workers", 2)
-    assert wait_until(lambda: len(recorded(out)) >= 3)
+    assert wait_until(lambda: len(recorded(out)) >= 3 or process.poll() is not None)
     workers = children(process.pid)
     assert len(workers) >= 2
     os.kill(process.pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ def test_a_killed_run_of_two_workers_is_finished_by_the_next_to_the_same_bytes(m
 def test_ctrl_c_ends_in_one_line_with_the_tables_written(many, tmp_path):
     out = tmp_path / "out"
     process = start(many, out, "--rule-only", "--workers", 1, "--quiet")
-    assert wait_until(lambda: len(recorded(out)) >= 2)
+    assert wait_until(lambda: len(recorded(out)) >= 2 or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     _, stderr = process.communicate(timeout=90)
     assert process.returncode == 130

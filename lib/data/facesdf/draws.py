@@ -161,11 +161,11 @@ def shot(seed: int, ranges: Ranges, hard: bool) -> dict:
     uniform = rng.uniform
     yaw, pitch, roll = (uniform(-limit, limit) for limit in (ranges.yaw, ranges.pitch, ranges.roll))
     radians = np.deg2rad([yaw, pitch, roll])
-    smile = uniform(0.25, 1.1) if rng.random() < 0.6 else uniform(-0.15, 0.25)
+    smile = uniform(0.25, 1.1) if rng.random() < 0.6 else uniform(-0.05, 0.35)
     mouth_open = uniform(0.1, 0.55) if rng.random() < 0.35 else 0.0
     azimuth = uniform(-1.1, 1.1)
     fill_azimuth = -azimuth - 0.3 * np.sign(azimuth)
-    clothes = (uniform(0.02, 0.6)) * (1 + 0.35 * rng.normal(size=3).clip(-1.5, 1.5))
+    clothes = uniform(0.02, 0.6) * (1 + 0.22 * rng.normal(size=3).clip(-1.5, 1.5))
     return {
         "yaw": yaw,
         "pitch": pitch,

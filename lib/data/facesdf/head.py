@@ -106,7 +106,7 @@ class Head:
         arc = (1 - u2).clamp_(min=0)
         round_ = arc.sqrt()
         round_ = round_ * (1.6 - 0.6 * round_)
-        line = self.lip_line + self.shot.smile * (0.052 * u2 - 0.008) + 0.008 * torch.cos(u * 7) * arc - 0.002 * u2
+        line = self.lip_line + self.shot.smile * (0.066 * u2 - 0.010) + 0.008 * torch.cos(u * 7) * arc - 0.002 * u2
         gape = self.shot.mouth_open * round_
         upper, lower = line + 0.015 * gape, line - 0.155 * gape
         cupids_bow = 1 - 0.22 * gauss(u, 0.13) + 0.10 * gauss(u.abs() - 0.27, 0.15)

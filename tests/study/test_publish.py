@@ -1,0 +1,51 @@
+"""Figures of the face world are copied to figures/; photographs never are."""
+
+from dataclasses import replace
+
+import pytest
+
+from lib.study import publish as module
+from lib.study.config import StudyError
+from lib.study.publish import main, publish
+
+
+@pytest.fixture
+def with_figures(empty):
+    empty.figures_dir.mkdir(parents=True)
+    for name in ("figure_1.png", "figure_1.json", "table_1.csv", ".figure_2.png.tmp", "notes.txt"):
+        (empty.figures_dir / name).write_bytes(b"x" * 10)
+    return empty
+
+
+def test_finished_figures_are_copied_and_nothing_else(with_figures, tmp_path):
+    copies = publish(with_figures, tmp_path / "figures")
+    assert sorted(p.name for p in copies) == ["figure_1.json", "figure_1.png", "table_1.csv"]
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == sorted(p.name for p in copies)
+    assert copies[0].read_bytes() == b"x" * 10
+
+
+def test_photographs_stay_where_they_are(with_figures, tmp_path):
+    with pytest.raises(StudyError, match="shows photographs"):
+        publish(replace(with_figures, data="folders"), tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_no_figures_names_the_notebook(empty, tmp_path):
+    with pytest.raises(StudyError, match="run notebook 11_figures"):
+        publish(empty, tmp_path)
+
+
+def test_a_large_file_is_refused_before_anything_is_copied(with_figures, tmp_path):
+    (with_figures.figures_dir / "figure_9.png").write_bytes(b"0" * (module.LARGEST + 1))
+    with pytest.raises(StudyError, match=r"figure_9\.png: 1,000,001 bytes"):
+        publish(with_figures, tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_the_command_tells_what_is_missing(capsys, monkeypatch):
+    def nothing(name):
+        raise StudyError("no study there; found: none")
+
+    monkeypatch.setattr(module, "find_study", nothing)
+    assert main(["--name", "missing"]) == 2
+    assert capsys.readouterr().err == "error: no study there; found: none\n"

@@ -1,0 +1,255 @@
+"""Where pictures come from: folders of the user and the paper's sets, in exactly their published layout."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from lib.data import curation, faceworld
+from lib.data.images import read_image
+from lib.study.config import STAGES, StudyError
+from lib.study.datasets import load_test_set, prepare_A, prepare_B, prepare_scenes, train_data, warp_A
+from lib.study.runs import open_study, read_failures
+from lib.study.sources import collect_B, crop_box
+from lib.warp import load_non_mask
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def noise(seed, size=40):
+    """A soft, colourful picture without any face."""
+    small = np.random.default_rng(seed).integers(40, 216, (5, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC))
+
+
+# ------------------------------------------------------------------------------------------------- the face world
+def test_face_world_b_is_two_pools_with_mafas_columns(trained):
+    table, _ = prepare_B(trained)
+    assert set(table["pool"]) == {"wide", "tidy"}
+    picked = table[table["stage3"]]
+    assert (picked["mask_kind"] == "surgical").all()
+    assert picked["light"].all()
+    assert picked["pitch"].abs().max() <= 7
+    assert picked["roll"].abs().max() <= 6
+    assert table.loc[table["stage2"], "orientation"].isin([2, 3, 4]).all()
+
+
+# ------------------------------------------------------------------------------------------------- folders
+@pytest.fixture(scope="module")
+def faces():
+    out = faceworld.render(range(8), range(8), size=128, what=("full",), supersample=1.0, yaw=8.0, pitch=4.0, roll=3.0)
+    return (out.full * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+@pytest.fixture
+def folders(tmp_path, faces):
+    """Full faces in nested folders (names repeat), among them a broken file and a picture without a face."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    for n, face in enumerate(faces):
+        save(a / f"person{n // 2}" / f"{n % 2}.JPG", face, format="JPEG", quality=95)
+    (a / "broken.png").write_bytes(b"\x89PNG no more")
+    save(a / "nobody.png", noise(99, 128))
+    for n in range(10):
+        save(b / f"shoot{n % 2}" / f"{n:02d}.png", noise(n))
+    return a, b
+
+
+def open_folders(folders, tmp_path, name="mine"):
+    roots = {"a": str(folders[0]), "b": str(folders[1])}
+    return open_study(name, "tiny", "folders", roots=roots, runs_dir=tmp_path / "runs")
+
+
+def test_folders_from_pictures_to_training_data(folders, tmp_path):
+    study = open_folders(folders, tmp_path)
+    table_B, funnel = prepare_B(study, progress=False)
+    assert len(table_B) == 10
+    assert table_B["image"].is_unique
+    assert funnel["kept"].tolist()[-1] == 10
+    table = warp_A(study, progress=False)
+    assert len(table) == 8
+    assert sorted((row.reason.split(" ")[0], row.file.split("/")[-1]) for row in read_failures(study).itertuples())[
+        -1
+    ] == ("no", "nobody.png")
+    assert "broken.png" in {row.split("/")[-1] for row in read_failures(study)["file"]}
+    assert (table["split"] == "test").sum() >= 1
+    test = load_test_set(study)
+    assert test.truth is None
+    assert test.region is None
+    assert np.array_equal(test.full[test.non_mask], test.rule[test.non_mask])
+    data, _ = train_data(study, STAGES["stage4"], 1)
+    assert len(data.non_mask) == len(data.A) <= len(data.B)
+    assert prepare_scenes(study, progress=False) == {"A": 2, "B": 2}  # single faces stand in for scenes
+
+
+def test_a_manifest_beside_the_pictures_gives_yaw_tier_and_groups(folders, tmp_path):
+    names = [p.relative_to(folders[1]).as_posix() for p in sorted(folders[1].rglob("*.png"))]
+    rows = pd.DataFrame({"name": names, "yaw_estimate": [0, 10, 35, -40, 5, 0, 0, 0, 0, 0], "tier": "strict"})
+    rows.loc[4, "tier"] = "loose"
+    rows["group"] = [f"g{k // 2}" for k in range(10)]
+    rows.to_csv(folders[1] / "manifest.csv", index=False)
+    table, funnel = collect_B(open_folders(folders, tmp_path), progress=False)
+    assert table["stage2"].tolist() == [True, True, False, False] + [True] * 6
+    assert table["stage3"].tolist() == [True, True, False, False, False] + [True] * 5
+    assert funnel["removed"].sum() == 3
+    held_out = table[table["split"] == "test"]
+    assert not set(held_out["identity"]) & set(table.loc[table["split"] == "train", "identity"])
+
+
+def test_a_manifest_without_names_is_refused(folders, tmp_path):
+    pd.DataFrame({"picture": ["00.png"]}).to_csv(folders[1] / "manifest.csv", index=False)
+    with pytest.raises(StudyError, match=r"manifest\.csv: needs a column `name` or `image`"):
+        collect_B(open_folders(folders, tmp_path), progress=False)
+
+
+def test_a_selection_in_the_folder_is_the_hand_picking(folders, tmp_path):
+    chosen = [{"image": "shoot0/00.png", "decision": "accept"}, {"image": "shoot0/02.png", "decision": "reject"}]
+    curation.write_selection(folders[1] / "selection.csv", curation.make_selection(chosen))
+    table, _ = collect_B(open_folders(folders, tmp_path), progress=False)
+    assert [name for name, kept in zip(table["source"], table["stage3"]) if kept] == [
+        str(folders[1] / "shoot0" / "00.png")
+    ]
+
+
+def test_an_empty_folder_says_so(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no pictures in it"):
+        collect_B(open_folders((folders[0], tmp_path / "empty"), tmp_path), progress=False)
+
+
+# ------------------------------------------------------------------------------------------------- the paper's sets
+MAFA = [  # x y w h, occ_type, occ_degree, orientation; the last column: accepted by hand
+    (2, 2, 70, 70, 1, 3, 3, True),
+    (90, 20, 80, 80, 1, 3, 2, True),
+    (-5, -6, 75, 75, 1, 4, 4, True),  # leaves the picture
+    (0, 0, 100, 100, 1, 3, 5, False),  # profile: stage 1 only
+    (5, 5, 90, 90, 2, 3, 3, False),  # complex mask
+    (5, 5, 90, 90, 1, 2, 3, False),  # not fully occluded
+    (5, 5, 59, 59, 1, 3, 3, False),  # too small
+    (5, 5, 90, 90, -1, -1, 3, False),  # unknown
+    (10, 10, 100, 100, 1, 3, 3, False),  # passes, but was not picked
+    (30, 30, 64, 64, 1, 3, 3, True),
+    (20, 20, 66, 66, 1, 3, 4, True),
+    (500, 500, 64, 64, 1, 3, 3, True),  # outside its picture
+]
+
+
+def write_mafa(root):
+    """LabelTrainAll.mat: label_train[0][i] = (orgImgName, imgName, label int16 [N, 21]), names nested in arrays."""
+    (root / "MAFA-Label-Train").mkdir(parents=True)
+    entries = np.zeros((1, 6), dtype=[("orgImgName", "O"), ("imgName", "O"), ("label", "O")])
+    for picture in range(6):
+        name = f"train_{picture + 1:08d}.jpg"
+        save(root / "train-images" / "images" / name, noise(picture, 180), quality=90)
+        rows = []
+        for x, y, w, h, kind, degree, turn, _ in MAFA[2 * picture : 2 * picture + 2]:
+            rows.append([x, y, w, h, 20, 20, 50, 20, 5, 30, 40, 30, kind, degree, 1, 1, turn, -1, -1, -1, -1])
+        entries[0, picture] = (np.array([name]), np.array([name]), np.array(rows, np.int16))
+    savemat(root / "MAFA-Label-Train" / "LabelTrainAll.mat", {"label_train": entries})
+
+
+def write_cmfd_and_ffhq(root, count=9):
+    """CMFD/41000/41192_Mask.jpg beside images1024x1024/41000/41192.png: a blue patch, and JPEG noise on one side."""
+    for n in range(count):
+        identity = 41_190 + n
+        full = noise(100 + n, 128)
+        masked = full.copy()
+        masked[64:112, 30:98] = (120, 190, 230)
+        save(root / "ffhq" / "images1024x1024" / "41000" / f"{identity}.png", full)
+        save(root / "cmfd" / "CMFD" / "41000" / f"{identity}_Mask.jpg", masked, quality=75)
+    save(root / "cmfd" / "CMFD" / "47000" / "47855_Mask.jpg", noise(7))  # its full face is not there
+
+
+def write_fddb(root):
+    """Folds with paths without suffix, ellipses split on any white space, the picture archive by year."""
+    names = [f"2002/07/19/big/img_{k}" for k in range(3)] + ["2003/01/02/big/img_7"]
+    for k, name in enumerate(names):
+        save(root / f"{name}.jpg", noise(200 + k, 60))
+    (root / "FDDB-folds").mkdir()
+    (root / "FDDB-folds" / "FDDB-fold-01.txt").write_text("\n".join(names[:2]) + "\n")
+    ellipses = "\n".join(f"{name}\n1\n20.0 15.0  1.2 30.0 30.0  1" for name in names[:2])
+    (root / "FDDB-folds" / "FDDB-fold-01-ellipseList.txt").write_text(ellipses + "\n")
+
+
+@pytest.fixture
+def paper(tmp_path):
+    root = tmp_path / "sets"
+    write_mafa(root / "mafa")
+    write_cmfd_and_ffhq(root)
+    write_fddb(root / "fddb")
+    for n in range(2):
+        save(root / "stock" / f"{n}.jpg", noise(300 + n, 90))
+    rows = [
+        {"image": f"train-images/images/train_{k // 2 + 1:08d}.jpg", "face": k % 2, "decision": "accept"}
+        for k, face in enumerate(MAFA)
+        if face[-1]
+    ]
+    curation.write_selection(root / "selection.csv", curation.make_selection(rows))
+    roots = {key: str(root / key) for key in ("mafa", "cmfd", "ffhq", "fddb", "stock")}
+    roots["selection"] = str(root / "selection.csv")
+    return open_study("paper", "tiny", "paper", roots=roots, runs_dir=tmp_path / "runs")
+
+
+def test_mafa_goes_through_the_papers_funnel(paper):
+    table, funnel = prepare_B(paper, progress=False)
+    counts = dict(zip(funnel["step"], funnel["kept"]))
+    assert funnel["step"].tolist() == [
+        "all faces", "stage1: simple mask", "stage1: fully occluded", "stage1: at least 60 px", "stage2: front facing",
+        "stage3: hand-picked", "stage3: + crops of stock photographs",
+    ]  # fmt: skip
+    assert funnel["kept"].tolist() == [12, 10, 9, 8, 7, 6, 8]
+    assert counts["stage3: + crops of stock photographs"] == 8
+    # The box outside its picture passes by its numbers, cannot be cropped, and is listed.
+    assert len(table) == 8 + 2 - 1
+    assert "outside a picture" in read_failures(paper)["reason"].item()
+    assert table["stage3"].sum() == 7
+    assert not table.loc[table["image"].str.startswith("stock_"), ["stage1", "stage2"]].any().any()
+
+
+def test_faces_are_cropped_to_their_box_and_not_beyond_the_picture(paper):
+    prepare_B(paper, progress=False)
+    whole = read_image(paper.source("mafa") / "train-images" / "images" / "train_00000002.jpg").pixels
+    crop = crop_box(whole, -5, -6, 75, 75)
+    assert crop.shape == (69, 70, 3)
+    assert np.array_equal(crop, whole[:69, :70])
+    shown = read_image(paper.data_dir / "B" / "images" / "train_00000002_0.png").pixels
+    assert np.abs(shown.mean((0, 1)) - crop.mean((0, 1))).max() < 4
+
+
+def test_faces_of_one_picture_stay_on_one_side(paper):
+    table, _ = prepare_B(paper, progress=False)
+    for _, rows in table[~table["image"].str.startswith("stock_")].groupby("source"):
+        assert rows["split"].nunique() == 1
+
+
+def test_cmfd_meets_its_full_face_and_the_region_is_found_through_jpeg_noise(paper):
+    table = warp_A(paper, progress=False)
+    assert len(table) == min(9, len(prepare_A(paper)))
+    assert "47855_Mask.png" not in set(table["image"])
+    true = np.zeros((32, 32), bool)
+    true[16:28, 8:24] = True  # the patch of 128 px, four times smaller
+    for name in table["image"]:
+        region = ~load_non_mask((paper.data_dir / "A" / "rule" / name).with_suffix(".safetensors"))
+        assert (region & true).sum() / (region | true).sum() > 0.7
+    assert load_test_set(paper).truth is None
+
+
+def test_the_pretraining_takes_fddbs_archive_and_mafas_pictures(paper):
+    assert prepare_scenes(paper, progress=False) == {"A": 2, "B": 2}
+
+
+def test_cmfd_without_any_full_face_says_so(paper):
+    for path in paper.source("ffhq").rglob("*.png"):
+        path.rename(path.with_name(f"9{path.name[1:]}"))
+    prepare_B(paper, progress=False)
+    with pytest.raises(StudyError, match="none of its 10 images has its full face"):
+        prepare_A(paper, progress=False)
+
+
+@pytest.mark.parametrize("box", [(40, 0, 10, 10), (-20, -20, 10, 10), (5, 5, 0, 5)])
+def test_a_box_outside_the_picture_is_refused(box):
+    with pytest.raises(ValueError, match="lies outside a picture of 30 × 20"):
+        crop_box(np.zeros((20, 30, 3), np.uint8), *box)
