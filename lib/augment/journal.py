@@ -70,13 +70,19 @@ class Journal:
 
     def add(self, record: dict) -> None:
         """Record a picture as done; its files are in place."""
-        self.done[record["source"]] = self._append({**record, "kind": "picture"})
+        # Noted before it is written: a Ctrl-C between the two must not hide a picture from the tables.
+        self.done[record["source"]] = self.file.seek(0, os.SEEK_END)
+        self._append({**record, "kind": "picture"})
 
     def read(self) -> Iterator[dict]:
         """The records of all pictures that are done, sorted by source, one at a time."""
         for _, offset in sorted(self.done.items()):
             self.file.seek(offset)
-            yield json.loads(self.file.readline())
+            try:
+                record = json.loads(self.file.readline())
+            except ValueError:  # a Ctrl-C came before it was written
+                continue
+            yield record
 
     def keep_valid(self, in_dir: Path, tasks: Iterable[Task]) -> None:
         """Drop the records that no longer hold, and remove their files: the picture changed or would now get another
@@ -170,13 +176,11 @@ class Journal:
                     yield offset, entry
             offset += len(line)
 
-    def _append(self, line: dict) -> int:
-        """Write the line to disk; gives where it begins."""
-        offset = self.file.seek(0, os.SEEK_END)
+    def _append(self, line: dict) -> None:
+        self.file.seek(0, os.SEEK_END)
         self.file.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
         self.file.flush()
         os.fsync(self.file.fileno())
-        return offset
 
     def _remove(self, paths: Iterable[str]) -> None:
         """Remove files of ours, and the folders that they leave empty; a path that leads elsewhere is ignored."""

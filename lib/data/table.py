@@ -47,6 +47,7 @@ def make_table(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
     _refuse(table["image"] == "", table, None, "has no image")
     for name in BOX:
         table[name] = _numbers(table, name, None).astype(float)
+    table["face"] = table["face"].fillna(_DEFAULTS["face"])
     table["face"] = _indices(table, None)
     return table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]]
 

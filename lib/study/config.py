@@ -90,7 +90,7 @@ def _passes(pretraining: int, *stages: int) -> dict[str, int]:
 
 PROFILES = {
     "smoke": Profile(
-        "smoke", 64, 8, 8, 4, _passes(2, 2, 2, 2, 3, 5), 6, 48, 56, 64, 12, 12, 4, 1,
+        "smoke", 64, 8, 8, 4, _passes(2, 2, 2, 2, 4, 6), 10, 48, 56, 80, 12, 10, 4, 1,
         "everything, CPU, minutes: proves the code, not the method",
     ),
     "laptop": Profile(
@@ -110,9 +110,9 @@ DATA_SOURCES = ("faceworld", "folders", "paper")
 ROOTS = {  # folders each data source must be told
     "faceworld": (),
     "folders": ("a", "b"),
-    "paper": ("mafa", "cmfd", "ffhq", "fddb", "selection"),
+    "paper": ("mafa", "cmfd", "ffhq", "fddb"),
 }
-OPTIONAL_ROOTS = {"faceworld": (), "folders": ("scenes_a", "scenes_b"), "paper": ("stock",)}
+OPTIONAL_ROOTS = {"faceworld": (), "folders": ("scenes_a", "scenes_b"), "paper": ("selection", "stock")}
 
 # NMC: weight and normalisation are not given in the paper. Chosen: the mean over non-mask pixels (independent of the
 # mask's size), weight 10, the value joliGEN gives the same idea (its `mask_out_mask` loss) and that of the cycle loss.

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.data.files import read_json, write_json, write_png, write_table
+from lib.data.files import read_json, sha256, write_json, write_png, write_table
 from lib.data.images import ImageError, read_image, resize
 from lib.data.stack import ImageStack, pack
 from lib.gan import TrainData
@@ -41,21 +41,35 @@ from lib.warp import (
 def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Filter set B by the paper's funnel, write its pictures at the study's size; at once if that was done before.
 
+    A new or changed hand-picking (`sources.selection_file`) has the set made anew.
+
     Returns:
         The table of set B and the funnel's counts (step, kept, removed).
+
+    Raises:
+        StudyError: nothing is left after the filters, or nobody has hand-picked MAFA's faces yet.
     """
     folder = study.data_dir / "B"
-    if _done(folder):
+    selection = sources.selection_file(study)
+    picking = sha256(selection) if selection else None
+    if _done(folder) and read_json(folder / "done.json")["selection"] == picking:
         return pd.read_csv(folder / "faces.csv"), pd.read_csv(folder / "funnel.csv")
     pool, funnel = sources.collect_B(study, progress)
     write_table(folder / "pool.csv", pool)
     write_table(folder / "funnel.csv", funnel)
+    if study.data == "paper" and selection is None:
+        raise StudyError(
+            f"{int(pool['stage2'].sum())} faces of MAFA pass the filters of stage 2 and wait for hand-picking: write "
+            f"{folder / 'selection.csv'} (image, face, decision: accept or reject; candidates are the rows of "
+            f"{folder / 'pool.csv'} with stage2 true, `image` is their column original) or name one with --selection; "
+            "then run the same command"
+        )
     table = pool[pool["stage1"] | pool["stage3"]].reset_index(drop=True)
     table = _write_pictures(study, table, folder / "images", "set B", progress)
     if not table["stage3"].any():
         raise StudyError(f"{study.name}: no picture is left in set B after the filters; see {folder / 'funnel.csv'}")
     write_table(folder / "faces.csv", table)
-    _finish(folder, pictures=len(table))
+    _finish(folder, pictures=len(table), selection=picking)
     return table, funnel
 
 

@@ -88,6 +88,7 @@ def run_notebook(study: Study, source: Path, parameters: dict, quiet: bool = Fal
             log_output=False,
             cwd=str(source.parent),
             start_timeout=180,
+            extra_arguments=["--log-level=40"],  # ipykernel greets every start with a warning about TCP
         )
         outcome = Outcome(source.stem, "finished", time.monotonic() - started)
     except PapermillExecutionError as error:

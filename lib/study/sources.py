@@ -98,8 +98,8 @@ def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
     steps: dict[str, list] = {"stage1": [("readable pictures", lambda t: pd.Series(True, t.index))], "stage2": []}
     if "yaw_estimate" in table:  # the folder's manifest tells how far the head is turned
         steps["stage2"] = [("front facing (|yaw| ≤ 30°)", lambda t: t["yaw_estimate"].abs() <= 30)]
-    if (root / "selection.csv").exists():
-        picked = _accepted(table, root / "selection.csv")
+    if selection := selection_file(study):
+        picked = _accepted(table, selection)
     elif "tier" in table and (table["tier"] == "strict").any():
         picked = table["tier"] == "strict"
     else:
@@ -112,7 +112,8 @@ def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = read_mafa(root, "train")
     table["source"] = [str(root / name) for name in table["image"]]
     table["crop"], table["original"] = True, table["image"]
-    picked = _accepted(table, study.source("selection"))
+    selection = selection_file(study)
+    picked = _accepted(table, selection) if selection else pd.Series(False, table.index)
     usable = table["reason"] == ""
     table, funnel = _mark_stages(
         table[usable].reset_index(drop=True), _paper_filters(), picked[usable].reset_index(drop=True)
@@ -243,6 +244,16 @@ def crop_box(pixels: np.ndarray, x: float, y: float, w: float, h: float) -> np.n
 def _by_name(table: pd.DataFrame) -> pd.DataFrame:
     """Cut the folder off the names of a rendered set: the same name stands for full, masked and region picture."""
     return table.assign(image=[Path(name).name for name in table["image"]])
+
+
+def selection_file(study: Study) -> Path | None:
+    """The hand-picking of this study: the file the user named, data/B/selection.csv, or one beside the pictures."""
+    if study.roots.get("selection"):
+        return study.source("selection")
+    places = [study.data_dir / "B" / "selection.csv"]
+    if study.data == "folders":
+        places.append(study.source("b") / "selection.csv")
+    return next((path for path in places if path.exists()), None)
 
 
 def _accepted(table: pd.DataFrame, path: Path) -> pd.Series:

@@ -227,8 +227,8 @@ def compressed(study: Study) -> pd.DataFrame:
                 "λ": stage.lambda_cycle,
                 "NMC": config.lambda_nmc,
                 "noise σ": config.noise.sigma,
-                "labels": ", ".join(map(str, config.epochs[:3])) + (" … " if len(config.epochs) > 4 else ", ")
-                + str(config.epochs[-1]),
+                "labels": ", ".join(map(str, config.epochs)) if len(config.epochs) <= 4 else
+                f"{', '.join(map(str, config.epochs[:3]))} … {config.epochs[-1]}",
             }
         )  # fmt: skip
     return pd.DataFrame(rows)

@@ -30,7 +30,11 @@ def test_writes_bytes_and_text_makes_folders_and_leaves_nothing_else(tmp_path):
     assert only(path.parent) == ["x.bin"]
 
 
-@pytest.mark.parametrize("name", ["人" * 83 + ".json", "😷" * 62 + ".json", "x" * 250 + ".json", "a.b.c .json"])
+@pytest.mark.parametrize(
+    "name",
+    ["人" * 83 + ".json", "😷" * 62 + ".json", "x" * 250 + ".json", "a.b.c .json"],
+    ids=("han", "emoji", "long", "dots"),
+)
 def test_any_name_the_disk_takes_can_be_written(tmp_path, name):
     assert files.read_json(files.write_json(tmp_path / name, [1])) == [1]
 
@@ -84,6 +88,26 @@ def test_a_killed_writer_leaves_no_half_file_under_a_final_name(tmp_path):
                 assert len(set(values)) == 1
         assert all(name.startswith((".", "whole.")) for name in only(tmp_path))
     assert seen, "no writer got far enough to be a test"
+
+
+def test_a_reader_never_sees_a_file_being_written(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        path, sizes, inodes = tmp_path / "whole.bin", set(), set()
+        deadline = time.monotonic() + 20
+        while len(inodes) < 8 and time.monotonic() < deadline:  # until it has been replaced a few times
+            if path.exists():
+                state = path.stat()
+                sizes.add(state.st_size)
+                inodes.add((state.st_ino, state.st_mtime_ns))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    assert len(inodes) >= 8
+    assert sizes == {3_000_000}
 
 
 def test_tables_go_by_suffix(tmp_path):
@@ -143,3 +167,14 @@ def test_png_refuses_other_arrays(tmp_path, pixels):
 def test_sha256_is_that_of_the_content(tmp_path):
     content = os.urandom(300_000)
     assert files.sha256(files.write_bytes(tmp_path / "x", content)) == hashlib.sha256(content).hexdigest()
+
+
+def test_png_refuses_an_empty_picture(tmp_path):
+    with pytest.raises(ValueError, match=r"x\.png: expected uint8 .* \[0, 4, 3\]"):
+        files.write_png(tmp_path / "x.png", np.zeros((0, 4, 3), np.uint8))
+    assert only(tmp_path) == []
+
+
+def test_json_saved_by_an_editor_that_marks_the_byte_order_is_read(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert files.read_json(tmp_path / "x.json") == [1]

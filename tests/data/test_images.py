@@ -456,3 +456,82 @@ def test_conversions_refuse_the_wrong_layout():
         to_tensor(np.zeros((3, 8, 8), np.uint8))
     with pytest.raises(ValueError, match="to_pixels: expected float"):
         to_pixels(torch.zeros(8, 8, 3))
+
+
+# ------------------------------------------------------------------------------------------ damage that loading hides
+def test_a_png_cut_anywhere_is_refused(tmp_path, noise):
+    whole = save(tmp_path / "x.png", noise(6, 8)).read_bytes()
+    for length in range(1, len(whole) - 4):  # without the very last checksum its end mark is still there
+        (tmp_path / "x.png").write_bytes(whole[:length])
+        with pytest.raises(ImageError):
+            read_image(tmp_path / "x.png")
+
+
+def test_a_png_with_a_flipped_byte_is_refused_not_filled_with_black(tmp_path, noise):
+    """Looking for the EXIF of such a file too early decodes it, and a second decoding hides the error."""
+    whole = save(tmp_path / "x.png", noise(64, 64)).read_bytes()
+    for at in (len(whole) // 4, len(whole) // 2, len(whole) - 30):
+        (tmp_path / "x.png").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        with pytest.raises(ImageError, match=r"cannot be decoded|truncated"):
+            read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_a_jpeg_without_its_last_bytes_is_truncated(tmp_path, noise, options):
+    whole = save(tmp_path / "x.jpg", noise(48, 64), **options).read_bytes()
+    for cut in (1, 2, 3, 10, 100):
+        (tmp_path / "x.jpg").write_bytes(whole[:-cut])
+        refused(tmp_path / "x.jpg", "is truncated")
+
+
+def test_image_size_needs_the_header_only(tmp_path, noise):
+    for name in ("x.png", "x.jpg"):
+        whole = save(tmp_path / name, noise(48, 64)).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) - 500])
+        assert image_size(tmp_path / name) == (64, 48)
+        with pytest.raises(ImageError):
+            read_image(tmp_path / name)
+
+
+def test_cmyk_jpeg_without_adobes_mark(tmp_path):
+    """Read like a marked one, inks inverted, as browsers and Pillow do."""
+    whole = save(tmp_path / "x.jpg", Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK"), quality=100)
+    content = whole.read_bytes()
+    mark = content.index(b"\xff\xee")
+    assert content[mark + 4 : mark + 9] == b"Adobe"
+    (length,) = struct.unpack(">H", content[mark + 2 : mark + 4])
+    (tmp_path / "y.jpg").write_bytes(content[:mark] + content[mark + 2 + length :])
+    for name in ("x.jpg", "y.jpg"):
+        assert np.abs(read_image(tmp_path / name).pixels.astype(int) - (200, 30, 60)).max() <= 3
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_one_transparent_value_of_grey(tmp_path, scale):
+    grey = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    stored = grey if scale == 1 else grey.astype(np.uint16) * 257
+    picture = read_image(save(tmp_path / "x.png", stored, transparency=100 * scale))
+    np.testing.assert_array_equal(picture.alpha, np.where(grey == 100, 0, 255))
+    np.testing.assert_array_equal(picture.pixels, grey_rgb(grey))
+    assert "transparency set apart" in picture.notes
+
+
+def test_only_pillows_warnings_are_silenced(tmp_path, noise, monkeypatch):
+    path, real = save(tmp_path / "x.png", noise()), images._decode
+
+    def decode(*args):
+        warnings.warn("somebody else's", UserWarning, stacklevel=1)
+        return real(*args)
+
+    monkeypatch.setattr(images, "_decode", decode)
+    with pytest.warns(UserWarning, match="somebody else's"):
+        read_image(path)
+
+
+def test_to_tensor_of_read_only_memory_warns_of_nothing_and_copies():
+    stack = np.zeros((3, 8, 8), np.uint8)
+    stack.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tensor = to_tensor(np.moveaxis(stack, 0, -1))
+    tensor += 1
+    assert stack.max() == 0

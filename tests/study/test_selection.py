@@ -1,5 +1,7 @@
 """Picks as a file, the whole timeline on one axis, and numbers per checkpoint."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,9 +62,8 @@ def test_all_stages_lie_on_the_papers_axis(trained):
         first, last = (-60, 0) if name == "pretraining" else (stage.first_epoch - 1, stage.last_epoch)
         assert rows["position"].min() > first
         assert rows["position"].max() == last
-    assert (
-        samples.query("stage == 'stage5'")["position"].tolist() == samples.query("stage == 'stage5'")["epoch"].tolist()
-    )
+    late = samples[samples["stage"] == "stage5"]
+    assert late["position"].tolist() == late["epoch"].tolist()
 
 
 def test_nothing_trained_has_no_timeline(empty):
@@ -99,3 +100,10 @@ def test_numbers_per_checkpoint_start_with_step_one_itself(trained):
     again = compare(trained, load_test_set(trained), [("stage5", 476)], seeds=2, faces=2)
     assert np.array_equal(again.iloc[1, 2:].to_numpy(float), table.iloc[2, 2:].to_numpy(float))
     assert {text.get_text() for text in tradeoff(table, (313, 476)).axes[0].texts} == {"476"}
+
+
+def test_without_a_known_truth_the_numbers_leave_it_out(trained):
+    test = replace(load_test_set(trained), truth=None, region=None)
+    table = compare(trained, test, [("stage4", 298)], faces=2)
+    assert not [column for column in table if column.startswith("truth")]
+    assert table["colour_spread"].notna().all()

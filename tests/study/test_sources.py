@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy.io import savemat
+from scipy.ndimage import binary_dilation
 
 from lib.data import curation, faceworld
 from lib.data.images import read_image
@@ -71,10 +72,9 @@ def test_folders_from_pictures_to_training_data(folders, tmp_path):
     assert funnel["kept"].tolist()[-1] == 10
     table = warp_A(study, progress=False)
     assert len(table) == 8
-    assert sorted((row.reason.split(" ")[0], row.file.split("/")[-1]) for row in read_failures(study).itertuples())[
-        -1
-    ] == ("no", "nobody.png")
-    assert "broken.png" in {row.split("/")[-1] for row in read_failures(study)["file"]}
+    reasons = {row.file.split("/")[-1]: row.reason for row in read_failures(study).itertuples()}
+    assert set(reasons) == {"broken.png", "nobody.png"}
+    assert reasons["nobody.png"] == "no face found"
     assert (table["split"] == "test").sum() >= 1
     test = load_test_set(study)
     assert test.truth is None
@@ -195,13 +195,11 @@ def paper(tmp_path):
 
 def test_mafa_goes_through_the_papers_funnel(paper):
     table, funnel = prepare_B(paper, progress=False)
-    counts = dict(zip(funnel["step"], funnel["kept"]))
     assert funnel["step"].tolist() == [
         "all faces", "stage1: simple mask", "stage1: fully occluded", "stage1: at least 60 px", "stage2: front facing",
         "stage3: hand-picked", "stage3: + crops of stock photographs",
     ]  # fmt: skip
     assert funnel["kept"].tolist() == [12, 10, 9, 8, 7, 6, 8]
-    assert counts["stage3: + crops of stock photographs"] == 8
     # The box outside its picture passes by its numbers, cannot be cropped, and is listed.
     assert len(table) == 8 + 2 - 1
     assert "outside a picture" in read_failures(paper)["reason"].item()
@@ -233,7 +231,8 @@ def test_cmfd_meets_its_full_face_and_the_region_is_found_through_jpeg_noise(pap
     true[16:28, 8:24] = True  # the patch of 128 px, four times smaller
     for name in table["image"]:
         region = ~load_non_mask((paper.data_dir / "A" / "rule" / name).with_suffix(".safetensors"))
-        assert (region & true).sum() / (region | true).sum() > 0.7
+        assert region[true].all()
+        assert not (region & ~binary_dilation(true, iterations=3)).any()  # the edge is softened twice and grown once
     assert load_test_set(paper).truth is None
 
 

@@ -44,7 +44,7 @@ def test_every_stage_finished_and_kept_its_labels(trained):
         assert run.sample_image(stage.last_epoch).is_file()
         assert run.metrics["loss_G"].notna().all()
     assert {313, 476, 510} <= set(checkpoints_of(trained, "stage5"))
-    assert list(all_checkpoints(trained))[0][0] == "pretraining"
+    assert next(iter(all_checkpoints(trained)))[0] == "pretraining"
     assert list(all_checkpoints(trained))[-1] == ("stage5", 510)
 
 
@@ -69,7 +69,7 @@ def test_training_moved_the_weights(trained):
 
 
 def test_a_stage_without_its_parent_names_the_notebook_to_run(empty):
-    with pytest.raises(StudyError, match="stage3 starts from the last weights of stage2.*run notebook 06_stage2"):
+    with pytest.raises(StudyError, match=r"stage3 starts from the last weights of stage2.*run notebook 06_stage2"):
         run_stage(empty, "stage3", progress=False)
     assert not empty.stage_dir("stage3").exists()
     assert parent_checkpoint(empty, STAGES["pretraining"]) is None
@@ -96,7 +96,7 @@ def test_a_retrained_parent_is_refused_and_the_child_keeps_its_manifest(trained,
     shutil.rmtree(study.stage_dir("stage2"))
     run_stage(study, "stage2", progress=False, seed=9)
     before = (study.stage_dir("stage3") / "manifest.json").read_bytes()
-    with pytest.raises(CheckpointError, match="belongs to another configuration.*parent"):
+    with pytest.raises(CheckpointError, match=r"belongs to another configuration.*parent"):
         run_stage(study, "stage3", progress=False)
     assert (study.stage_dir("stage3") / "manifest.json").read_bytes() == before
 

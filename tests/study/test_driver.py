@@ -1,0 +1,168 @@
+"""The driver goes on where it stopped, names what failed, and leaves no half file under a final name."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import nbformat
+import pytest
+
+from lib.data.files import read_json
+from lib.study import driver
+from lib.study.__main__ import main
+from lib.study.config import StudyError
+from lib.study.driver import Outcome, list_notebooks, pick, run_study
+from lib.study.runs import REPOSITORY
+
+PARAMETERS = 'name = ""\nprofile = ""\ndata = ""\nseed = -1\nruns_dir = ""'
+
+
+def write_notebook(path, *cells):
+    first = nbformat.v4.new_code_cell(PARAMETERS)
+    first.metadata["tags"] = ["parameters"]
+    cells = [first, *(nbformat.v4.new_code_cell(textwrap.dedent(cell)) for cell in cells)]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+@pytest.fixture
+def notebooks(tmp_path):
+    """Three notebooks; the second fails until a file called `flag` lies beside them."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "00_first.ipynb", 'print(name, profile, seed)\nopen("count", "a").write("x")')
+    write_notebook(
+        folder / "01_second.ipynb", "1 + 1", 'from pathlib import Path\nassert Path("flag").exists(), "no flag"'
+    )
+    write_notebook(folder / "02_third.ipynb", "print('end')")
+    write_notebook(folder / "notes.ipynb", "1 / 0")  # not numbered: not part of the study
+    return folder
+
+
+@pytest.fixture
+def dry(monkeypatch):
+    """No kernels: run_notebook only notes what it was asked to run."""
+    ran = []
+
+    def note(study, source, parameters, quiet=False):
+        ran.append(source.stem)
+        return Outcome(source.stem, "finished", 0.1)
+
+    monkeypatch.setattr(driver, "run_notebook", note)
+    return ran
+
+
+def silent(line):
+    pass
+
+
+def outputs(path):
+    cells = nbformat.read(path, 4).cells
+    return "".join(o.get("text", "") + o.get("evalue", "") for c in cells if c.cell_type == "code" for o in c.outputs)
+
+
+def test_a_failure_stops_the_study_and_the_next_call_goes_on(empty, notebooks):
+    said = []
+    first = run_study(empty, notebooks=notebooks, say=said.append)
+    assert [(o.notebook, o.status) for o in first] == [("00_first", "finished"), ("01_second", "failed")]
+    assert first[1].cell == 4  # the injected parameters are a cell of their own
+    assert first[1].message == "AssertionError: no flag"
+    assert "FAILED in cell [4]" in said[1]
+    assert said[1].endswith("AssertionError: no flag")
+    kept = empty.root / "notebooks"
+    assert sorted(p.name for p in kept.iterdir()) == ["00_first.ipynb", "01_second.ipynb"]
+    assert outputs(kept / "00_first.ipynb").startswith("empty tiny 0")
+    assert "no flag" in outputs(kept / "01_second.ipynb")
+    status = read_json(empty.root / "status.json")
+    assert status["01_second"]["status"] == "failed"
+    assert (status["01_second"]["cell"], status["01_second"]["message"]) == (4, "AssertionError: no flag")
+
+    (notebooks / "flag").touch()
+    second = run_study(empty, notebooks=notebooks, say=said.append)
+    assert [o.status for o in second] == ["skipped", "finished", "finished"]
+    assert (notebooks / "count").read_text() == "x"  # the first one did not run twice
+    assert {entry["status"] for entry in read_json(empty.root / "status.json").values()} == {"finished"}
+    assert all(not c.outputs for c in nbformat.read(notebooks / "00_first.ipynb", 4).cells)  # the source stays clean
+
+
+def test_a_killed_run_leaves_no_half_file_under_a_final_name(empty, notebooks):
+    write_notebook(notebooks / "00_first.ipynb", "print('started', flush=True)", "import time; time.sleep(30)")
+    program = (
+        "from lib.study.config import PROFILES; from tests.study.conftest import TINY; PROFILES['tiny'] = TINY\n"
+        "from pathlib import Path; from lib.study.runs import find_study; from lib.study.driver import run_study\n"
+        f"run_study(find_study('empty', {str(empty.root.parent)!r}), notebooks=Path({str(notebooks)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, start_new_session=True)
+    running = empty.root / "notebooks" / ".running.00_first.ipynb"
+    for _ in range(300):
+        if running.exists() and "started" in running.read_text():
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [p.name for p in running.parent.iterdir() if not p.name.startswith(".")] == []
+    assert read_json(empty.root / "status.json")["00_first"]["status"] == "running"
+    write_notebook(notebooks / "00_first.ipynb", "print('whole')")
+    assert [o.status for o in run_study(empty, only=["0"], notebooks=notebooks, say=silent)] == ["finished"]
+    assert "whole" in outputs(empty.root / "notebooks" / "00_first.ipynb")
+    assert not running.exists()
+
+
+def test_finished_notebooks_are_skipped_unless_forced(empty, notebooks, dry):
+    run_study(empty, notebooks=notebooks, say=silent)
+    run_study(empty, notebooks=notebooks, say=silent)
+    assert dry == ["00_first", "01_second", "02_third"]
+    run_study(empty, only=["1"], force=True, notebooks=notebooks, say=silent)
+    assert dry[3:] == ["01_second"]
+
+
+def test_a_changed_notebook_is_pointed_out(empty, notebooks, dry):
+    run_study(empty, notebooks=notebooks, say=silent)
+    write_notebook(notebooks / "02_third.ipynb", "print('other')")
+    said = []
+    run_study(empty, notebooks=notebooks, say=said.append)
+    assert "the notebook has changed since" in said[2]
+    assert "changed" not in said[0]
+
+
+def test_force_trains_a_stage_anew(empty, notebooks, dry):
+    write_notebook(notebooks / "05_stage1.ipynb", "1")
+    for stage in ("stage1", "stage2"):
+        (empty.stage_dir(stage)).mkdir()
+    run_study(empty, only=["05"], force=True, notebooks=notebooks, say=silent)
+    assert not empty.stage_dir("stage1").exists()
+    assert empty.stage_dir("stage2").exists()
+
+
+@pytest.mark.parametrize(
+    ("only", "start", "expected"),
+    [
+        (["0", "02"], None, ["00_first", "02_third"]),
+        (["01_second"], None, ["01_second"]),
+        (None, "1", ["01_second", "02_third"]),
+        (["00", "02"], "01", ["02_third"]),
+    ],
+)
+def test_only_and_from(empty, notebooks, dry, only, start, expected):
+    run_study(empty, only=only, start=start, notebooks=notebooks, say=silent)
+    assert dry == expected
+
+
+def test_an_unknown_notebook_lists_those_there_are(notebooks):
+    with pytest.raises(StudyError, match=r"'07'.*00_first, 01_second, 02_third"):
+        pick(list_notebooks(notebooks), ["07"])
+
+
+def test_a_folder_without_notebooks_is_refused(empty, tmp_path):
+    with pytest.raises(StudyError, match="no notebooks there"):
+        run_study(empty, notebooks=tmp_path / "nowhere", say=silent)
+
+
+def test_the_command_tells_what_is_wrong_in_one_line(tmp_path, capsys):
+    assert main(["--data", "folders", "--runs-dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: data source 'folders' needs --a FOLDER")
+    assert main(["--only", "77", "--name", "x", "--runs-dir", str(tmp_path)]) == 2
+    assert "no notebook is called '77'" in capsys.readouterr().err
