@@ -170,7 +170,10 @@ def find_pictures(in_dir: Path, out_dir: Path) -> list[Task]:
         raise AugmentError(f"{in_dir}: lies inside OUT, originals and outputs would mix; choose another OUT")
     if out_dir.exists() and not out_dir.is_dir():
         raise AugmentError(f"{out_dir}: is a file; OUT must be a folder (it is created)")
-    paths = [path.relative_to(in_dir).as_posix() for path in map(Path, list_images(in_dir))]
+    try:
+        paths = [path.relative_to(in_dir).as_posix() for path in list_images(in_dir)]
+    except OSError as error:  # a folder in it that may not be listed
+        raise AugmentError(f"{error}; make it readable or move it out of {in_dir}") from None
     if not paths:
         raise AugmentError(f"{in_dir}: no pictures found (looked at any depth for {' '.join(sorted(IMAGE_SUFFIXES))})")
     names = output_names(paths)

@@ -239,6 +239,30 @@ def figure_9(study: Study) -> Made:
     return save_figure(study, fig, "figure_9", caption, runs)
 
 
+def composited(test: TestSet, outputs: np.ndarray) -> np.ndarray:
+    """The network's pixels inside the mask region, the full face's own outside: uint8 [N, S, S, 3].
+
+    What `lib.augment` hands out, without its soft border.
+    """
+    return np.where(test.non_mask[..., None], test.full, outputs)
+
+
+def overview(study: Study) -> Made:
+    """The study in one picture: full face, step one, step two (its mask region returned to the face), the truth."""
+    test, epoch = _take(load_test_set(study)), read_picks(study)[-1]
+    outputs = translate(study, PICKED_STAGE, epoch, test.rule)
+    rows = {"full face": test.full, "step one:\nrule": test.rule, "step two:\nlearned": composited(test, outputs)}
+    if test.truth is not None:
+        rows["truth"] = test.truth
+    fig = grid([image for images in rows.values() for image in images], columns=len(test.rule), rows=list(rows))
+    caption = (
+        f"Faces never trained on. Step two is checkpoint {epoch}: only its mask region returns to the face, every "
+        "other pixel is the original's"
+        + ("; the truth is the same face rendered with a worn mask." if len(rows) > 3 else ".")
+    )
+    return save_figure(study, fig, "overview", caption, [_name(study, PICKED_STAGE, epoch)])
+
+
 def table_1(study: Study) -> pd.DataFrame:
     """Table 1 of the paper with this study's counts beside it; also written as table_1.csv."""
     ours = compressed(study).set_index("stage")

@@ -7,7 +7,17 @@ from PIL import Image
 from lib.data.files import read_json
 from lib.study.config import StudyError
 from lib.study.datasets import load_test_set
-from lib.study.figures import FIGURES, checkpoint, figure_6, figure_7, noise_by_layer, table_1, translate
+from lib.study.figures import (
+    FIGURES,
+    checkpoint,
+    composited,
+    figure_6,
+    figure_7,
+    noise_by_layer,
+    overview,
+    table_1,
+    translate,
+)
 from lib.study.selection import write_picks
 
 
@@ -80,3 +90,14 @@ def test_without_runs_a_figure_names_the_notebook_to_run(empty, k):
 
 def test_the_generator_can_be_drawn_before_any_training(empty):
     assert "Tensors" not in FIGURES[2](empty).caption
+
+
+def test_the_overview_changes_nothing_outside_the_mask(trained):
+    test = load_test_set(trained)
+    outputs = translate(trained, "stage5", 476, test.rule)
+    pasted = composited(test, outputs)
+    assert (pasted[test.non_mask] == test.full[test.non_mask]).all()
+    assert (pasted[~test.non_mask] == outputs[~test.non_mask]).all()
+    made = overview(trained)
+    assert made.path.name == "overview.png"
+    assert "truth" in made.caption
