@@ -5,12 +5,13 @@ Unknown values (−1, NaN) never pass. The codes are MAFA's; the face world's po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
 Predicate = Callable[[pd.DataFrame], pd.Series]  # boolean, with the table's index
-Step = Predicate | tuple[str, Predicate]  # a predicate goes by its function's name unless another is given
+Step = tuple[str, Predicate]  # in words, and the predicate
 
 SIMPLE = 1  # MAFA occluder type: 1 simple, 2 complex, 3 human body
 FULLY_OCCLUDED = 3  # occluded parts, at least (paper §4.3: "occlusion degree equal to or higher than three")
@@ -44,22 +45,35 @@ def front_facing(table: pd.DataFrame) -> pd.Series:
     return _column(table, "orientation").isin(FRONT)
 
 
-STAGE_FILTERS: dict[str, tuple[Predicate, ...]] = {
-    "stage1": (simple_mask, fully_occluded, at_least_60px),
-    "stage2": (simple_mask, fully_occluded, at_least_60px, front_facing),
-}
 PAPER_COUNTS = {"stage1": 9_517, "stage2": 8_938, "picked": 1_597, "stock": 98, "stage3": 1_695}
 
 
-def funnel(table: pd.DataFrame, steps: Sequence[Step]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Apply predicates one after the other.
+def paper_steps(minimum_px: float = MINIMUM_PX) -> dict[str, list[Step]]:
+    """The paper's filters (§4.3, Table 1) in order: stage → its steps; each stage adds to the one before."""
+    return {
+        "stage1": [
+            ("simple mask", simple_mask),
+            ("fully occluded", fully_occluded),
+            (f"at least {minimum_px:g} px", partial(at_least_60px, minimum_px=minimum_px)),
+        ],
+        "stage2": [("front facing", front_facing)],
+    }
 
-    Returns the rows that pass all, with a fresh index, and the counts: step, kept, removed (first row: before any).
+
+def funnel(table: pd.DataFrame, stages: dict[str, list[Step]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Apply the steps of all stages one after the other; every row stays.
+
+    Returns the table with a boolean column per stage (the row passed all steps up to that stage's last) and
+    `removed_by`, the step that took a row out (empty: none did); and the counts: step, kept, removed (first row:
+    before any).
     """
-    counts = [{"step": "all faces", "kept": len(table), "removed": 0}]
-    for step in steps:
-        name, predicate = step if isinstance(step, tuple) else (step.__name__, step)
-        passing = predicate(table)
-        counts.append({"step": name, "kept": int(passing.sum()), "removed": int((~passing).sum())})
-        table = table[passing]
-    return table.reset_index(drop=True), pd.DataFrame(counts)
+    passing, counts = pd.Series(True, table.index), [{"step": "all faces", "kept": len(table), "removed": 0}]
+    table = table.assign(removed_by="")
+    for stage, steps in stages.items():
+        for name, predicate in steps:
+            removed = passing & ~predicate(table)
+            passing = passing & ~removed
+            table.loc[removed, "removed_by"] = f"{stage}: {name}"
+            counts.append({"step": f"{stage}: {name}", "kept": int(passing.sum()), "removed": int(removed.sum())})
+        table[stage] = passing
+    return table, pd.DataFrame(counts)

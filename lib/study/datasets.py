@@ -22,7 +22,7 @@ import pandas as pd
 
 from lib.data.files import read_json, sha256, write_json, write_png, write_table
 from lib.data.images import ImageError, read_image, resize
-from lib.data.stack import ImageStack, pack
+from lib.data.stack import ImageStack, pack, pack_tensors
 from lib.gan import TrainData
 from lib.study import sources
 from lib.study.config import Stage, StudyError
@@ -33,6 +33,7 @@ from lib.warp import (
     apply_warp,
     load_non_mask,
     non_mask_by_comparison,
+    non_mask_path,
     sample_warp_params,
     save_non_mask,
 )
@@ -221,7 +222,7 @@ def train_data(study: Study, stage: Stage, sample_count: int) -> tuple[TrainData
         for side in "AB":
             _require(study.data_dir / f"scenes_{side}", "04_pretraining_multiface")
         paths = {s: sorted((study.data_dir / f"scenes_{s}" / "images").glob("*.png")) for s in "AB"}
-        a, b = (_stack(paths[s], size, stacks / f"scenes_{s}") for s in "AB")
+        a, b = (_sound(pack(paths[s], size, stacks / f"scenes_{s}", False)) for s in "AB")
         return TrainData(a.images, b.images, samples=a.images[:sample_count]), _facts(a, b)
     _require(study.data_dir / "B", "01_data_filtering")
     _require(study.data_dir / "A" / "rule", "02_rule_based_warping")
@@ -231,16 +232,21 @@ def train_data(study: Study, stage: Stage, sample_count: int) -> tuple[TrainData
     chosen_A = table_A[table_A["split"] == "train"].head(len(chosen_B))
     held_out = table_A[table_A["split"] == "test"].head(sample_count)
     rule = study.data_dir / "A" / "rule"
-    tensors = lambda t: np.stack([load_non_mask((rule / n).with_suffix(".safetensors")) for n in t["image"]])[:, None]  # noqa: E731
-    a = _stack([rule / name for name in chosen_A["image"]], size, stacks / f"A_{stage.set_B}")
-    b = _stack([study.data_dir / "B" / "images" / n for n in chosen_B["image"]], size, stacks / f"B_{stage.set_B}")
-    samples = _stack([rule / name for name in held_out["image"]], size, stacks / "samples")
-    data = TrainData(a.images, b.images, tensors(chosen_A), samples.images, tensors(held_out))
-    return data, _facts(a, b)
+    images_B = study.data_dir / "B" / "images"
+    a = _sound(pack([rule / name for name in chosen_A["image"]], size, stacks / f"A_{stage.set_B}", False))
+    b = _sound(pack([images_B / name for name in chosen_B["image"]], size, stacks / f"B_{stage.set_B}", False))
+    samples = _sound(pack([rule / name for name in held_out["image"]], size, stacks / "samples", False))
+    tensors = [
+        _sound(pack_tensors([non_mask_path(p) for p in paths], size, stacks / name, load_non_mask, False)).images
+        for paths, name in (
+            ([rule / name for name in chosen_A["image"]], f"non_mask_{stage.set_B}"),
+            ([rule / name for name in held_out["image"]], "non_mask_samples"),
+        )
+    ]
+    return TrainData(a.images, b.images, tensors[0], samples.images, tensors[1]), _facts(a, b)
 
 
-def _stack(paths: list[Path], size: int, target: Path) -> ImageStack:
-    stack = pack(paths, size, target, progress=False)
+def _sound(stack: ImageStack) -> ImageStack:
     if stack.failures:
         path, reason = stack.failures[0]
         raise StudyError(

@@ -41,34 +41,9 @@ def collect_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
     return _hold_out(table, "stage3", study), funnel
 
 
-def _mark_stages(table: pd.DataFrame, steps: dict[str, list], picked: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Add stage1, stage2, stage3 and `removed_by`, the step that took a face out (empty: none did); all rows stay.
-
-    `picked` is the hand-picking. Returns the funnel too.
-    """
-    rows, passing = [{"step": "all faces", "kept": len(table), "removed": 0}], pd.Series(True, table.index)
-    table = table.assign(removed_by="")
-    for stage, predicates in (*steps.items(), ("stage3", [("hand-picked", lambda t: picked)])):
-        for name, predicate in predicates:
-            after = passing & predicate(table)
-            step = f"{stage}: {name}"
-            table.loc[passing & ~after, "removed_by"] = step
-            rows.append({"step": step, "kept": int(after.sum()), "removed": int((passing & ~after).sum())})
-            passing = after
-        table[stage] = passing
-    return table, pd.DataFrame(rows)
-
-
-def _paper_filters(minimum_px: float = 60.0) -> dict[str, list]:
-    """The paper's filters (§4.3) in order, as (words, predicate)."""
-    return {
-        "stage1": [
-            ("simple mask", filters.simple_mask),
-            ("fully occluded", filters.fully_occluded),
-            (f"at least {minimum_px:g} px", lambda t: (t["w"] >= minimum_px) & (t["h"] >= minimum_px)),
-        ],
-        "stage2": [("front facing", filters.front_facing)],
-    }
+def _picked(mask: pd.Series) -> dict[str, list]:
+    """The last step of the funnel: the hand-picking, as a boolean per row."""
+    return {"stage3": [("hand-picked", lambda table: mask)]}
 
 
 def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -89,7 +64,8 @@ def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFra
     # The face world knows pose and mask; this stands for the eye of the person who picked the paper's 1,597.
     picked = (table["pitch"].abs() <= PICK_PITCH) & (table["roll"].abs() <= PICK_ROLL)
     picked &= (table["mask_kind"] == "surgical") & table["light"].astype(bool)
-    return _mark_stages(table, _paper_filters(60.0 * p.size / REFERENCE_SIZE), picked)
+    steps = filters.paper_steps(filters.MINIMUM_PX * p.size / REFERENCE_SIZE)
+    return filters.funnel(table, steps | _picked(picked))
 
 
 def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -104,7 +80,7 @@ def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
         picked = table["tier"] == "strict"
     else:
         picked = pd.Series(True, table.index)
-    return _mark_stages(table, steps, picked)
+    return filters.funnel(table, steps | _picked(picked))
 
 
 def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -115,9 +91,8 @@ def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     selection = selection_file(study)
     picked = _accepted(table, selection) if selection else pd.Series(False, table.index)
     usable = table["reason"] == ""
-    table, funnel = _mark_stages(
-        table[usable].reset_index(drop=True), _paper_filters(), picked[usable].reset_index(drop=True)
-    )
+    table, picked = table[usable].reset_index(drop=True), picked[usable].reset_index(drop=True)
+    table, funnel = filters.funnel(table, filters.paper_steps() | _picked(picked))
     table["image"] = [f"{Path(n).stem}_{f}.png" for n, f in zip(table["image"], table["face"])]
     table["identity"] = [Path(n).stem for n in table["source"]]  # faces of one picture stay on one side of the split
     if study.roots.get("stock"):
@@ -247,7 +222,12 @@ def _by_name(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def selection_file(study: Study) -> Path | None:
-    """The hand-picking of this study: the file the user named, data/B/selection.csv, or one beside the pictures."""
+    """The hand-picking of this study: the file the user named, data/B/selection.csv, or one beside the pictures.
+
+    None where there is none, and in the face world, which picks by its known pose and masks.
+    """
+    if study.data == "faceworld":
+        return None
     if study.roots.get("selection"):
         return study.source("selection")
     places = [study.data_dir / "B" / "selection.csv"]

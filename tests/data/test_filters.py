@@ -1,7 +1,5 @@
 """The paper's filters, on known and unknown values."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,7 +43,7 @@ def test_predicates_at_their_limits():
 
 
 @pytest.mark.parametrize("kind", ["float64", "Int64", "object"])
-@pytest.mark.parametrize("predicate", filters.STAGE_FILTERS["stage2"])
+@pytest.mark.parametrize("predicate", [step[1] for steps in filters.paper_steps().values() for step in steps])
 def test_unknown_values_never_pass_and_the_answer_is_plain_bool(predicate, kind):
     names = ("occluder_type", "occlusion_degree", "w", "h", "orientation")
     table = pd.DataFrame({name: pd.array([None, -1], dtype=kind) for name in names}, index=[7, 9])
@@ -65,31 +63,42 @@ def test_funnel_keeps_what_a_query_keeps(pool, stage):
     """Oracle: the paper's words as one pandas query."""
     words = "occluder_type == 1 and occlusion_degree >= 3 and w >= 60 and h >= 60"
     expected = pool.query(words + (" and orientation in (2, 3, 4)" if stage == "stage2" else ""))
-    kept, counts = filters.funnel(pool, filters.STAGE_FILTERS[stage])
-    assert 0 < len(kept) < 100
-    assert kept["image"].tolist() == expected["image"].tolist()
-    assert kept.index.tolist() == list(range(len(kept)))
-    assert counts["kept"].iloc[0] == len(pool)
-    assert counts["kept"].iloc[-1] == len(kept)
+    marked, counts = filters.funnel(pool, filters.paper_steps())
+    assert len(marked) == len(pool)
+    assert 0 < marked[stage].sum() < 100
+    assert marked.loc[marked[stage], "image"].tolist() == expected["image"].tolist()
+    last = counts.assign(stage=counts["step"].str.split(":").str[0]).groupby("stage")["kept"].last()
+    assert last[stage] == len(expected)
+
+
+def test_counts_add_up_and_name_who_removed_what(pool):
+    marked, counts = filters.funnel(pool, filters.paper_steps())
+    assert counts["step"].tolist() == [
+        "all faces",
+        "stage1: simple mask",
+        "stage1: fully occluded",
+        "stage1: at least 60 px",
+        "stage2: front facing",
+    ]
     assert (counts["kept"] == len(pool) - counts["removed"].cumsum()).all()
-    assert counts["step"].tolist()[:4] == ["all faces", "simple_mask", "fully_occluded", "at_least_60px"]
+    removed = marked["removed_by"].value_counts()
+    for row in counts.iloc[1:].itertuples():
+        assert removed[row.step] == row.removed
+    assert (marked["stage2"] == (marked["removed_by"] == "")).all()
+    assert (marked["stage1"] | ~marked["stage2"]).all()
 
 
-def test_stage2_is_part_of_stage1(pool):
-    first, second = (set(filters.funnel(pool, filters.STAGE_FILTERS[s])[0]["image"]) for s in ("stage1", "stage2"))
-    assert second < first
-
-
-def test_steps_may_have_a_name_of_their_own(pool):
-    steps = [("at least 80 px", partial(filters.at_least_60px, minimum_px=80))]
-    kept, counts = filters.funnel(pool, steps)
-    assert counts["step"].tolist() == ["all faces", "at least 80 px"]
-    assert kept[["w", "h"]].min(axis=None) >= 80
+def test_the_limit_of_size_may_be_scaled(pool):
+    marked, counts = filters.funnel(pool, filters.paper_steps(80))
+    assert counts["step"][3] == "stage1: at least 80 px"
+    assert marked.loc[marked["stage1"], ["w", "h"]].min(axis=None) >= 80
 
 
 def test_funnel_of_an_empty_table_and_of_no_steps(pool):
-    assert len(filters.funnel(pool.head(0), filters.STAGE_FILTERS["stage2"])[0]) == 0
-    assert len(filters.funnel(pool, [])[0]) == len(pool)
+    assert not len(filters.funnel(pool.head(0), filters.paper_steps())[0])
+    marked, counts = filters.funnel(pool, {})
+    assert (marked["removed_by"] == "").all()
+    assert len(counts) == 1
 
 
 def test_the_papers_counts_add_up():

@@ -135,7 +135,7 @@ def test_tensors_stay_with_their_pictures(trained):
     table = pd.read_csv(trained.data_dir / "A" / "rule" / "faces.csv").query("split == 'train'")
     for n, name in enumerate(table["image"].head(len(data.A))):
         full = pixels(trained.data_dir / "A" / "full" / name).transpose(2, 0, 1)
-        outside = np.broadcast_to(data.non_mask[n], full.shape)
+        outside = np.broadcast_to(data.non_mask[n].astype(bool), full.shape)
         assert np.array_equal(full[outside], data.A[n][outside])
 
 
