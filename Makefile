@@ -21,7 +21,11 @@ $(READY): requirements.txt pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@# notebooks are committed without outputs; outside a git checkout there is nothing to set up
-	@if git rev-parse --git-dir >/dev/null 2>&1; then $(RUN) -m nbstripout --install --attributes .gitattributes; fi
+	@# --keep-id: a notebook that was only opened stays as committed; not required: git works without .venv, too
+	@if git rev-parse --git-dir >/dev/null 2>&1; then \
+	  git config filter.nbstripout.clean '"$(abspath $(RUN))" -m nbstripout --keep-id'; \
+	  git config filter.nbstripout.smudge cat; git config filter.nbstripout.required false; \
+	  git config diff.ipynb.textconv '"$(abspath $(RUN))" -m nbstripout --keep-id -t'; fi
 	@touch $@
 
 study: $(READY) ## run every notebook at profile smoke on the embedded data, figures at the end

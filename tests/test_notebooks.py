@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 
+import nbformat
 import pytest
 
 from lib.study.driver import list_notebooks
@@ -149,3 +150,13 @@ def test_git_strips_it_on_the_way_in(path):
     if done.returncode == 0:
         assert done.stdout.strip().endswith("filter: nbstripout")
     assert "*.ipynb filter=nbstripout" in (REPOSITORY / ".gitattributes").read_text()
+
+
+def test_the_filter_changes_nothing_in_a_committed_notebook(path):
+    """What git stores is what nbstripout gives: opening and saving a notebook leaves no difference."""
+    from nbstripout import strip_output
+
+    source = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(source, as_version=nbformat.NO_CONVERT)
+    strip_output(notebook, keep_output=False, keep_count=False, keep_id=True)
+    assert nbformat.writes(notebook).rstrip("\n") == source.rstrip("\n")

@@ -113,3 +113,27 @@ def test_lib_is_thin_and_arrows_point_one_way():
         room = path.relative_to(REPOSITORY / "lib").parts[0]
         used = set(re.findall(r"^\s*(?:from|import) lib\.(\w+)", text, flags=re.M))
         assert room not in allowed or used <= allowed[room], f"{path}: {room} may not import {used - allowed[room]}"
+
+
+def test_every_relative_link_of_the_documents_leads_somewhere():
+    for document in ("README.md", "CONTRIBUTING.md", "LOG.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", (REPOSITORY / document).read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (REPOSITORY / target).exists(), f"{document} points at {target}, which is not there"
+
+
+def test_make_env_sets_the_notebook_filter_up():
+    """`make env` leaves .venv/.ready; then git must strip notebooks, keep their cell ids, and work without .venv."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert "nbstripout --keep-id" in makefile
+    if not (REPOSITORY / ".venv" / ".ready").exists():
+        pytest.skip("the environment was not built by `make env`")
+
+    def value(key):
+        done = subprocess.run(["git", "config", key], cwd=REPOSITORY, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    if not value("core.repositoryformatversion"):
+        pytest.skip("not a git checkout")
+    assert value("filter.nbstripout.clean").endswith("-m nbstripout --keep-id")
+    assert value("filter.nbstripout.required") == "false"

@@ -75,6 +75,14 @@ def parser() -> argparse.ArgumentParser:
         help="but never beyond this length (default: %(default)s). Faces of 80 px there are found: raise it for small "
         "faces in large pictures, at a price in time",
     )
+    faces.add_argument(
+        "--min-score",
+        type=float,
+        metavar="X",
+        default=default.min_score,
+        help="a fainter detection counts only in a picture without a surer one; true faces mostly score above 1 "
+        "(default: %(default)s)",
+    )
     step = p.add_argument_group("with --checkpoint")
     step.add_argument(
         "--margin",

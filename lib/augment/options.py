@@ -44,6 +44,8 @@ class Options:
         upsample: Times the picture is doubled in size before the detector looks at it: finds smaller faces, slower.
         detect_side: But it never sees a picture longer than this, px, and the smallest face it finds is about 80 px
             there. 2048 because smaller ones lose faces of groups, and a picture that large takes longer to write.
+        min_score: A fainter detection counts only in a picture without a surer one. 0.4 because badges and folds of
+            cloth scored up to 0.34 beside true faces of 1.0 and more.
         limit: Only the first pictures of the sorted list.
         force: Start afresh in a folder that holds a run with other options; removes only files this tool wrote.
         progress: Show a progress bar on stderr.
@@ -62,6 +64,7 @@ class Options:
     copy_missed: bool = False
     upsample: int = 1
     detect_side: int = 2048
+    min_score: float = 0.4
     limit: int | None = None
     force: bool = False
     progress: bool = True
@@ -104,7 +107,7 @@ class Options:
     def fingerprint(self, in_dir: Path) -> dict:
         """The options that shape the outputs: a run may only go on in a folder whose fingerprint is the same."""
         given = asdict(self)
-        names = ["seed", "largest_only", "copy_missed", "upsample", "detect_side"]
+        names = ["seed", "largest_only", "copy_missed", "upsample", "detect_side", "min_score"]
         names += [] if self.rule_only else ["margin", "crop_scale", "size"]
         return {
             "format": FORMAT,

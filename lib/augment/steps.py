@@ -47,8 +47,8 @@ class Stepped:
 
 
 @functools.lru_cache(maxsize=1)
-def _detector(upsample: int, max_side: int) -> DlibLandmarks:
-    return DlibLandmarks(upsample=upsample, max_side=max_side)
+def _detector(upsample: int, max_side: int, min_score: float) -> DlibLandmarks:
+    return DlibLandmarks(upsample=upsample, max_side=max_side, min_score=min_score)
 
 
 def step_one(task: Task, in_dir: Path, options: Options, size: int | None) -> Stepped:
@@ -76,14 +76,14 @@ def step_one(task: Task, in_dir: Path, options: Options, size: int | None) -> St
 
 def _lay_masks(stepped: Stepped, in_dir: Path, options: Options, size: int | None) -> None:
     record, source = stepped.record, stepped.task.source
-    record["source_sha256"] = sha256(in_dir / source)
     picture = read_image(in_dir / source)
+    record["source_sha256"] = sha256(in_dir / source)
     stepped.pixels, stepped.alpha = picture.pixels, picture.alpha
     height, width = picture.pixels.shape[:2]
     record["size"], record["notes"] = [width, height], list(picture.notes)
     if (share := options.detect_side / max(height, width)) < 1:  # a face missed for this is no silent miss
         record["notes"].append(f"{REDUCED} {share:.0%} of the size")
-    faces = list(enumerate(_detector(options.upsample, options.detect_side).find(picture.pixels)))
+    faces = list(enumerate(_detector(options.upsample, options.detect_side, options.min_score).find(picture.pixels)))
     if not faces:
         fail(record, "no face", "no face found")
         return

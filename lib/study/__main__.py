@@ -46,11 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command. Returns 0 when every notebook finished, 1 when one failed, 2 when nothing could start."""
     args = parser().parse_args(argv)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a debugger's notice in every kernel
-    from lib.study.driver import run_study
+    from lib.study.driver import list_notebooks, pick, run_study
     from lib.study.runs import open_study
 
     keys = ("a", "b", "scenes_a", "scenes_b", "mafa", "cmfd", "ffhq", "fddb", "selection", "stock")
     try:
+        pick(list_notebooks(), args.only, args.start)  # a mistyped name must not leave a study behind
         study = open_study(
             args.name or args.profile,
             args.profile,
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"study {study.name}: profile {study.profile.name}, data {study.data}, seed {study.seed} → {study.root}")
         started = time.monotonic()
         outcomes = run_study(study, args.only, args.start, args.force, say=lambda line: print(line, flush=True))
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -72,7 +73,10 @@ def main(argv: list[str] | None = None) -> int:
     done = sum(o.status == "finished" for o in outcomes)
     print(f"{done} run, {sum(o.status == 'skipped' for o in outcomes)} skipped, {time.monotonic() - started:.0f} s")
     if failed:
-        print(f"look at {study.root / 'notebooks' / (failed[0].notebook + '.ipynb')}; mend it and run the same command")
+        print(
+            f"what it did up to there: {study.root / 'notebooks' / (failed[0].notebook + '.ipynb')}\n"
+            "mend the cause (the message names it) and run the same command: finished notebooks are skipped"
+        )
         return 1
     print(f"executed notebooks: {study.root / 'notebooks'}\nfigures: {study.figures_dir}")
     return 0

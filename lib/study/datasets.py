@@ -69,6 +69,7 @@ def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.Dat
     table = _write_pictures(study, table, folder / "images", "set B", progress)
     if not table["stage3"].any():
         raise StudyError(f"{study.name}: no picture is left in set B after the filters; see {folder / 'funnel.csv'}")
+    _held_out(table, "masked faces that pass all filters for set B")
     write_table(folder / "faces.csv", table)
     _finish(folder, pictures=len(table), selection=picking)
     return table, funnel
@@ -83,9 +84,19 @@ def read_pool(study: Study) -> pd.DataFrame:
     return pd.read_csv(study.data_dir / "B" / "pool.csv").fillna({"removed_by": ""})
 
 
-def pool_pictures(study: Study, rows: pd.DataFrame) -> list[np.ndarray]:
-    """The pictures of some rows of the pool, read from their sources: uint8 [S, S, 3] each, at the study's size."""
-    return [_read_picture(row, study.profile.size) for row in rows.itertuples()]
+def pool_pictures(study: Study, rows: pd.DataFrame) -> list[np.ndarray | None]:
+    """The pictures of some rows of the pool, read from their sources: uint8 [S, S, 3] each, at the study's size.
+
+    None stands for one that cannot be read (`display.grid` leaves its cell empty).
+    """
+
+    def read(row) -> np.ndarray | None:
+        try:
+            return _read_picture(row, study.profile.size)
+        except ValueError:
+            return None
+
+    return [read(row) for row in rows.itertuples()]
 
 
 def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
@@ -100,6 +111,7 @@ def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
     wanted = int((table_B["split"] == "train").sum())
     table = sources.collect_A(study, wanted, progress)
     table = _write_pictures(study, table, folder / "full", "set A", progress)
+    _held_out(table, "full faces for set A")
     for extra in ("truth", "region"):  # known in the face world only, for the held-out faces
         if f"{extra}_source" in table:
             known = table[table["split"] == "test"].drop(columns="source").rename(columns={f"{extra}_source": "source"})
@@ -178,8 +190,8 @@ class TestSet:
     B: np.ndarray  # held-out masked faces [M, S, S, 3]
 
     def take(self, picks) -> TestSet:
-        """The faces at these indices; B stays whole."""
-        picks = list(picks)
+        """The faces at these indices, as far as there are so many; B stays whole."""
+        picks = [k for k in picks if k < len(self.names)]
         chosen = {k: getattr(self, k)[picks] for k in ("full", "rule", "non_mask")}
         chosen |= {k: None if getattr(self, k) is None else getattr(self, k)[picks] for k in ("truth", "region")}
         return replace(self, names=[self.names[k] for k in picks], **chosen)
@@ -276,6 +288,13 @@ def _write_pictures(study: Study, table: pd.DataFrame, folder: Path, what: str, 
             f"{what}: none of {len(table)} pictures can be read; reasons in {study.data_dir / 'failures.csv'}"
         )
     return table.loc[kept].reset_index(drop=True)
+
+
+def _held_out(table: pd.DataFrame, what: str) -> None:
+    if not (table["split"] == "test").any():
+        raise StudyError(
+            f"too few {what}: {len(table)}; a fifth is held out, so at least five are needed, of five people"
+        )
 
 
 def _read_picture(row, size: int) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from lib.study.config import TIMELINE, StudyError
 from lib.study.runs import REPOSITORY, Study, now
 
 NOTEBOOKS = REPOSITORY / "notebooks"
+READ_BY_NONE = ("00", "03")  # notebooks whose results no later one reads
 STAGE_OF_NOTEBOOK = {stage.notebook: stage.name for stage in TIMELINE}
 
 
@@ -56,7 +59,30 @@ def pick(notebooks: list[Path], only: list[str] | None = None, start: str | None
     if start:
         first = find(start)
         chosen = [path for path in chosen if path >= first]
+    if notebooks and not chosen:
+        raise StudyError(f"nothing to run: --only {' '.join(only or [])} leaves no notebook from {start} on")
     return chosen
+
+
+@contextmanager
+def locked(study: Study):
+    """Hold the study for this process. Raises StudyError when another one works in it."""
+    study.root.mkdir(parents=True, exist_ok=True)
+    with (study.root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StudyError(f"{study.root}: another run works in this study; wait for it or stop it") from None
+        yield
+
+
+def newer_before(status: dict, source: Path, every: list[Path]) -> str | None:
+    """An earlier notebook that ran after this one had finished, so that its results no longer rest on that run's."""
+    for path in every[: every.index(source)]:
+        again = status.get(path.stem, {}).get("start", "")
+        if path.stem[:2] not in READ_BY_NONE and again > status[source.stem]["end"]:
+            return path.stem
+    return None
 
 
 def read_status(study: Study) -> dict:
@@ -120,6 +146,11 @@ def run_study(
         parameters: extra values for the notebooks' `parameters` cell, beside name, profile, data and seed.
         say: where the one line per notebook goes.
     """
+    with locked(study):
+        return _run(study, only, start, force, parameters, notebooks, say)
+
+
+def _run(study, only, start, force, parameters, notebooks, say) -> list[Outcome]:
     every = list_notebooks(notebooks)
     if not every:
         raise StudyError(f"{notebooks}: no notebooks there; run from a checkout of the repository")
@@ -131,10 +162,10 @@ def run_study(
         before = status.get(source.stem, {})
         digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
         if before.get("status") == "finished" and not force:
-            changed = (
-                "" if before.get("source") == digest else "; the notebook has changed since: --force runs it again"
-            )
-            say(f"{head} skipped (finished {before['end']}{changed})")
+            note = "" if before.get("source") == digest else "; the notebook has changed since: --force runs it again"
+            if newer := newer_before(status, source, every):
+                note = f"; {newer} has run since: --from {source.stem[:2]} --force makes this anew"
+            say(f"{head} skipped (finished {before['end']}{note})")
             outcomes.append(Outcome(source.stem, "skipped"))
             continue
         if force and (stage := STAGE_OF_NOTEBOOK.get(source.stem)):

@@ -71,13 +71,8 @@ class Study:
 
     def source(self, key: str) -> Path:
         """A folder or file the user named. Raises StudyError that says how to name it."""
-        if not self.roots.get(key):
-            raise StudyError(
-                f"data source {self.data!r} needs --{key.replace('_', '-')} FOLDER: "
-                f"python -m lib.study --data {self.data} --{key.replace('_', '-')} … --name {self.name}"
-            )
-        path = Path(self.roots[key])
-        if not path.exists():
+        path = Path(self.roots.get(key, ""))
+        if not self.roots.get(key) or not path.exists():
             raise StudyError(f"{path}: named as --{key.replace('_', '-')} but not there")
         return path
 
@@ -104,7 +99,8 @@ def open_study(
     """Open `runs/<name>`, or make it.
 
     An existing study keeps the folders it was made with; another profile, data source, seed or other folders under the
-    same name are refused, since its files would no longer belong together.
+    same name are refused, since its files would no longer belong together. Optional ones (a hand-picking, stock
+    photographs, scenes) may be named later or anew.
 
     Raises:
         StudyError: unknown profile or data source, a name that is no folder name, missing folders, or a study of that
@@ -123,18 +119,29 @@ def open_study(
     if extra := sorted(set(given) - allowed):
         raise StudyError(f"data source {data!r} does not use {', '.join('--' + k.replace('_', '-') for k in extra)}")
     known = read_json(root / "study.json") if (root / "study.json").exists() else None
-    study = Study(name, resolved, data, int(seed), root, given or (known or {}).get("roots", {}))
-    for key in ROOTS[data]:
+    if int(seed) < 0:
+        raise StudyError(f"seed {seed}: must be 0 or more")
+    study = Study(name, resolved, data, int(seed), root, (known or {}).get("roots", {}) | given)
+    if missing := [key for key in ROOTS[data] if not study.roots.get(key)]:
+        options = " ".join(f"--{key.replace('_', '-')} FOLDER" for key in missing)
+        raise StudyError(f"data source {data!r} needs {options}")
+    for key in study.roots:
         study.source(key)
     if known is None:
         write_json(root / "study.json", study.to_dict())
         return study
-    for key, value in study.to_dict().items():
-        if known.get(key) != value:
+
+    def fixed(content: dict) -> dict:  # what may not change under a name
+        return content | {"roots": {k: v for k, v in content.get("roots", {}).items() if k in ROOTS[data]}}
+
+    for key, value in fixed(study.to_dict()).items():
+        if fixed(known).get(key) != value:
             raise StudyError(
-                f"{root}: is a study with {key} = {known.get(key)!r}, not {value!r}; "
+                f"{root}: is a study with {key} = {fixed(known).get(key)!r}, not {value!r}; "
                 f"choose another --name, or delete that folder"
             )
+    if known["roots"] != study.roots:
+        write_json(root / "study.json", study.to_dict())
     return study
 
 
@@ -169,9 +176,12 @@ def progress_bar(table: pd.DataFrame, what: str, shown: bool = True):
 def git_state(repository: Path = REPOSITORY) -> dict:
     """Commit and dirty flag of the code, or None outside a git checkout."""
 
+    # A notebook's filter would start Python for each file whose time has changed; its text alone tells enough.
+    plain = ("-c", "filter.nbstripout.clean=cat", "-c", "filter.nbstripout.required=false")
+
     def git(*args: str) -> str | None:
         try:
-            done = subprocess.run(["git", *args], cwd=repository, capture_output=True, text=True, timeout=20)
+            done = subprocess.run(["git", *plain, *args], cwd=repository, capture_output=True, text=True, timeout=20)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -71,7 +71,8 @@ def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFra
 def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     root = study.source("b")
     table = _named(root, _with_manifest(root, read_folder(root)))
-    steps: dict[str, list] = {"stage1": [("readable pictures", lambda t: pd.Series(True, t.index))], "stage2": []}
+    readable = pd.Series([_readable(study, row.source) for row in progress_bar(table, "set B", progress)], table.index)
+    steps: dict[str, list] = {"stage1": [("readable pictures", lambda t: readable)], "stage2": []}
     if "yaw_estimate" in table:  # the folder's manifest tells how far the head is turned
         steps["stage2"] = [("front facing (|yaw| ≤ 30°)", lambda t: t["yaw_estimate"].abs() <= 30)]
     if selection := selection_file(study):
@@ -247,6 +248,16 @@ def _named(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     table["source"] = [str(root / name) for name in table["image"]]
     table["image"] = [f"{k:06d}_{Path(name).stem}.png" for k, name in enumerate(table["image"])]
     return table
+
+
+def _readable(study: Study, source: str) -> bool:
+    """Whether a picture can be decoded; if not, it is listed in failures.csv."""
+    try:
+        read_image(Path(source))
+    except ImageError as error:
+        add_failure(study, "set B", source, error.reason)
+        return False
+    return True
 
 
 def _with_manifest(root: Path, table: pd.DataFrame) -> pd.DataFrame:

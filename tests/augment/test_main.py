@@ -25,7 +25,13 @@ def start(*arguments: object) -> subprocess.Popen:
     command = [sys.executable, "-m", "lib.augment", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::DeprecationWarning:lib"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
+
+    def heed_ctrl_c() -> None:  # a shell's background job ignores it, and so would its children
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, start_new_session=True, preexec_fn=heed_ctrl_c, **pipes
+    )
 
 
 def files(folder: Path, *suffixes: str) -> dict[str, bytes]:

@@ -163,6 +163,38 @@ def test_a_folder_without_notebooks_is_refused(empty, tmp_path):
 
 def test_the_command_tells_what_is_wrong_in_one_line(tmp_path, capsys):
     assert main(["--data", "folders", "--runs-dir", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("error: data source 'folders' needs --a FOLDER")
+    assert capsys.readouterr().err.startswith("error: data source 'folders' needs --a FOLDER --b FOLDER")
     assert main(["--only", "77", "--name", "x", "--runs-dir", str(tmp_path)]) == 2
     assert "no notebook is called '77'" in capsys.readouterr().err
+    assert main(["--only", "03", "--from", "05", "--name", "x", "--runs-dir", str(tmp_path)]) == 2
+    assert "nothing to run: --only 03 leaves no notebook from 05 on" in capsys.readouterr().err
+    assert main(["--seed", "-1", "--name", "x", "--runs-dir", str(tmp_path)]) == 2
+    assert "seed -1: must be 0 or more" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["--name", "x", "--runs-dir", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "a mistyped command leaves no study behind"
+
+
+def test_a_notebook_older_than_what_it_reads_says_so(tmp_path, notebooks, dry, monkeypatch):
+    from lib.study.runs import open_study
+
+    study, lines = open_study("s", runs_dir=tmp_path / "runs"), []
+    clock = iter(f"2026-01-01T00:00:{k:02d}+00:00" for k in range(60))
+    monkeypatch.setattr(driver, "now", lambda: next(clock))
+    run_study(study, notebooks=notebooks, say=silent)
+    run_study(study, only=["01"], force=True, notebooks=notebooks, say=silent)
+    run_study(study, notebooks=notebooks, say=lines.append)
+    assert "01_second has run since: --from 02 --force" in lines[2]
+    assert "since" not in lines[0] + lines[1]
+
+
+def test_two_runs_in_one_study_are_refused(tmp_path, notebooks, dry):
+    from lib.study.runs import open_study
+
+    study = open_study("s", runs_dir=tmp_path / "runs")
+    with driver.locked(study), pytest.raises(StudyError, match="another run works in this study"):
+        run_study(study, notebooks=notebooks, say=silent)
+    assert not dry
+    run_study(study, notebooks=notebooks, say=silent)
+    assert len(dry) == 3

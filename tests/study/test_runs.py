@@ -119,3 +119,24 @@ def test_a_study_describes_itself(empty):
     text = describe(empty)
     for part in ("'empty'", "profile tiny", "data faceworld", "torch " + versions()["torch"]):
         assert part in text
+
+
+def test_all_missing_folders_are_named_at_once(tmp_path):
+    with pytest.raises(StudyError, match=r"needs --mafa FOLDER --cmfd FOLDER --ffhq FOLDER --fddb FOLDER"):
+        open_study("one", data="paper", runs_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hand_picking_may_be_named_later_but_not_other_pictures(tmp_path):
+    roots = {key: str(tmp_path) for key in ("mafa", "cmfd", "ffhq", "fddb")}
+    open_study("one", data="paper", roots=roots, runs_dir=tmp_path / "runs")
+    picked = tmp_path / "picked.csv"
+    with pytest.raises(StudyError, match="named as --selection but not there"):
+        open_study("one", data="paper", roots=roots | {"selection": str(picked)}, runs_dir=tmp_path / "runs")
+    picked.write_text("image,face,decision\n")
+    later = open_study("one", data="paper", roots={"selection": str(picked)}, runs_dir=tmp_path / "runs")
+    assert later.roots == {**roots, "selection": str(picked)}
+    assert find_study("one", tmp_path / "runs") == later
+    (tmp_path / "other").mkdir()
+    with pytest.raises(StudyError, match="is a study with roots"):
+        open_study("one", data="paper", roots=roots | {"mafa": str(tmp_path / "other")}, runs_dir=tmp_path / "runs")

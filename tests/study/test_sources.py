@@ -10,7 +10,16 @@ from scipy.ndimage import binary_dilation
 from lib.data import curation, faceworld
 from lib.data.images import read_image
 from lib.study.config import STAGES, StudyError
-from lib.study.datasets import load_test_set, prepare_A, prepare_B, prepare_scenes, train_data, warp_A
+from lib.study.datasets import (
+    load_test_set,
+    pool_pictures,
+    prepare_A,
+    prepare_B,
+    prepare_scenes,
+    read_pool,
+    train_data,
+    warp_A,
+)
 from lib.study.runs import open_study, read_failures
 from lib.study.sources import collect_B, crop_box
 from lib.warp import load_non_mask
@@ -252,3 +261,27 @@ def test_cmfd_without_any_full_face_says_so(paper):
 def test_a_box_outside_the_picture_is_refused(box):
     with pytest.raises(ValueError, match="lies outside a picture of 30 × 20"):
         crop_box(np.zeros((20, 30, 3), np.uint8), *box)
+
+
+def test_an_unreadable_masked_face_is_counted_listed_and_does_not_stop_the_study(folders, tmp_path):
+    (folders[1] / "text.jpg").write_text("no picture")
+    study = open_folders(folders, tmp_path)
+    table, funnel = prepare_B(study, progress=False)
+    assert len(table) == 10
+    assert funnel.set_index("step")["removed"]["stage1: readable pictures"] == 1
+    assert read_failures(study)["file"].str.endswith("text.jpg").any()
+    pool = read_pool(study)
+    shown = pool_pictures(study, pool)
+    assert [picture is None for picture in shown] == pool["removed_by"].ne("").tolist()
+    (folders[1] / "text.jpg").unlink()
+    assert pool_pictures(study, pool)[pool["removed_by"].ne("").argmax()] is None
+
+
+def test_too_few_faces_are_refused_with_the_number_needed(tmp_path):
+    for side in "ab":
+        for n in range(3):
+            save(tmp_path / side / f"{n}.png", noise(n))
+    with pytest.raises(
+        StudyError, match=r"too few masked faces .* 3; a fifth is held out, so at least five are needed"
+    ):
+        prepare_B(open_folders((tmp_path / "a", tmp_path / "b"), tmp_path), progress=False)
