@@ -249,7 +249,7 @@ def train(
     good = found[0] if found else None
     started = tick_started = time.perf_counter()
     pending: list[torch.Tensor] = []
-    bar = tqdm(total=total_steps, initial=step, desc=cfg.stage, disable=not progress, mininterval=2, ascii=True)
+    bar = tqdm(total=total_steps, initial=step, desc=cfg.stage, disable=not progress, mininterval=5, ascii=True)
     with bar:
         for label in cfg.epochs[step // steps_per_epoch :]:
             bar.set_description(f"{cfg.stage} epoch {label}", refresh=False)

@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
+from lib.data.files import read_json
 from lib.study.config import DATA_SOURCES, PROFILES, StudyError
 
 
@@ -14,14 +16,15 @@ def parser() -> argparse.ArgumentParser:
     """The command line of `python -m lib.study`."""
     p = argparse.ArgumentParser(
         prog="python -m lib.study",
-        description="Run the notebooks with papermill. A second call goes on where the first stopped.",
+        description="Run the notebooks with papermill. A second call goes on where the first stopped; "
+        "for a study that exists its --name is enough.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="profiles:\n" + "\n".join(f"  {x.name:<8}{x.size}², ngf {x.ngf}: {x.note}" for x in PROFILES.values()),
     )
-    p.add_argument("--profile", default="smoke", choices=tuple(PROFILES), help="sizes and counts (default: smoke)")
-    p.add_argument("--data", default="faceworld", choices=DATA_SOURCES, help="where faces come from")
+    p.add_argument("--profile", choices=tuple(PROFILES), help="sizes and counts (default: smoke)")
+    p.add_argument("--data", choices=DATA_SOURCES, help="where faces come from (default: faceworld)")
     p.add_argument("--name", help="name of the study, its folder under runs/ (default: the profile's name)")
-    p.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    p.add_argument("--seed", type=int, help="seed of everything that is drawn (default: 0)")
     p.add_argument("--runs-dir", help="folder of all studies (default: runs/ of the repository)")
     pick = p.add_argument_group("which notebooks")
     pick.add_argument("--only", nargs="+", metavar="NN", help="just these, by number or name")
@@ -47,16 +50,19 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a debugger's notice in every kernel
     from lib.study.driver import list_notebooks, pick, run_study
-    from lib.study.runs import open_study
+    from lib.study.runs import RUNS, open_study
 
     keys = ("a", "b", "scenes_a", "scenes_b", "mafa", "cmfd", "ffhq", "fddb", "selection", "stock")
     try:
         pick(list_notebooks(), args.only, args.start)  # a mistyped name must not leave a study behind
+        name = args.name or args.profile or "smoke"
+        path = Path(args.runs_dir or RUNS) / name / "study.json"
+        known = read_json(path) if path.is_file() else {"profile": "smoke", "data": "faceworld", "seed": 0}
         study = open_study(
-            args.name or args.profile,
-            args.profile,
-            args.data,
-            args.seed,
+            name,
+            args.profile or known["profile"],
+            args.data or known["data"],
+            known["seed"] if args.seed is None else args.seed,
             {key: getattr(args, key) for key in keys},
             args.runs_dir,
         )

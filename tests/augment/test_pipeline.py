@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -388,3 +389,23 @@ def test_a_picture_beyond_the_detector_s_limit_is_told(portrait, tmp_path):
     assert "--detect-side" in str(summary)
     notes = pd.read_csv(tmp_path / "out" / "manifest.csv", keep_default_na=False)["notes"]
     assert notes.tolist() == ["faces looked for at 75% of the size", ""]
+
+
+def test_a_faint_detection_beside_a_sure_face_gets_no_mask(tmp_path):
+    """The detector takes the badge on the astronaut's chest for a face (score 0.3 against 1.3) once JPEG softens it."""
+    from skimage.data import astronaut
+
+    (tmp_path / "in").mkdir()
+    Image.fromarray(astronaut()).save(tmp_path / "in" / "astronaut.jpg", quality=90)
+    sure = augment_folder(tmp_path / "in", tmp_path / "sure", RULE)
+    all_of_them = augment_folder(tmp_path / "in", tmp_path / "all", replace(RULE, min_score=-10.0))
+    assert sure.faces_masked == 1
+    assert all_of_them.faces_masked > 1
+
+
+def test_a_link_that_leads_nowhere_is_unreadable(faces, tmp_path):
+    shutil.copytree(faces, tmp_path / "in")
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    summary = augment_folder(tmp_path / "in", tmp_path / "out", RULE)
+    assert summary.failures == {"unreadable": 1}
+    assert failures(tmp_path / "out")["gone.png"] == ("unreadable", "no such file")

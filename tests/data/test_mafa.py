@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from lib.data.filters import STAGE_FILTERS, funnel
+from lib.data.filters import funnel, paper_steps
 from lib.data.mafa import PUBLISHED, read_mafa
 from lib.data.table import validate
 
@@ -183,7 +183,7 @@ def test_nan_in_labels_saved_as_floats_is_unknown(tmp_path):
         warnings.simplefilter("error")
         table = read_mafa(tmp_path)
     assert table["occluder_type"].tolist() == [-1, 1]
-    assert len(funnel(table, STAGE_FILTERS["stage2"])[0]) == 1
+    assert funnel(table, paper_steps())[0]["stage2"].sum() == 1
 
 
 def test_the_papers_funnel_on_a_small_release(tmp_path):
@@ -203,6 +203,8 @@ def test_the_papers_funnel_on_a_small_release(tmp_path):
     train_mat(tmp_path / "LabelTrainAll.mat", entries)
     table = read_mafa(tmp_path)
     assert (table["image"].nunique(), len(table), int((table["h"] < 60).sum())) == (3, 16, 2)
-    kept, counts = funnel(table, STAGE_FILTERS["stage2"])
+    marked, counts = funnel(table, paper_steps())
     assert counts["kept"].tolist() == [16, 13, 11, 9, 6]
-    assert kept[["occluder_type", "occlusion_degree", "orientation"]].to_numpy().min(0).tolist() == [1, 3, 2]
+    assert marked.loc[marked["stage2"], ["occluder_type", "occlusion_degree", "orientation"]].to_numpy().min(
+        0
+    ).tolist() == [1, 3, 2]

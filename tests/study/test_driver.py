@@ -198,3 +198,13 @@ def test_two_runs_in_one_study_are_refused(tmp_path, notebooks, dry):
     assert not dry
     run_study(study, notebooks=notebooks, say=silent)
     assert len(dry) == 3
+
+
+def test_the_name_of_a_study_is_enough_to_go_on(tmp_path, dry, capsys):
+    from lib.study.runs import open_study
+
+    open_study("mine", "laptop", seed=3, runs_dir=tmp_path)
+    assert main(["--name", "mine", "--only", "00", "--runs-dir", str(tmp_path)]) == 0
+    assert "profile laptop, data faceworld, seed 3" in capsys.readouterr().out
+    assert main(["--name", "mine", "--profile", "smoke", "--runs-dir", str(tmp_path)]) == 2
+    assert "is a study with profile = 'laptop', not 'smoke'" in capsys.readouterr().err
