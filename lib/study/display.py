@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -17,6 +18,10 @@ PALETTE = "colorblind"  # seaborn's colour-blind safe palette, everywhere
 
 def use_style() -> None:
     """One look for every notebook: fonts that survive a PDF, a light grid, colour-blind safe colours."""
+    shell = get_ipython()
+    if shell is not None and hasattr(shell, "kernel"):
+        # A box with MPLBACKEND=agg in its environment would otherwise run notebooks without a single picture.
+        shell.run_line_magic("matplotlib", "inline")
     sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE)
     plt.rcParams.update(
         {

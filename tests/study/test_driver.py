@@ -208,3 +208,24 @@ def test_the_name_of_a_study_is_enough_to_go_on(tmp_path, dry, capsys):
     assert "profile laptop, data faceworld, seed 3" in capsys.readouterr().out
     assert main(["--name", "mine", "--profile", "smoke", "--runs-dir", str(tmp_path)]) == 2
     assert "is a study with profile = 'laptop', not 'smoke'" in capsys.readouterr().err
+
+
+def test_pictures_are_in_the_executed_notebook_whatever_backend_the_box_prefers(tmp_path, monkeypatch):
+    from lib.study.runs import open_study
+
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    (tmp_path / "notebooks").mkdir()
+    write_notebook(
+        tmp_path / "notebooks" / "00_picture.ipynb",
+        """
+        import numpy as np
+        from lib.study.display import grid, use_style
+        use_style()
+        grid([np.zeros((4, 4, 3), np.uint8)])
+        """,
+    )
+    study = open_study("s", runs_dir=tmp_path / "runs")
+    assert run_study(study, notebooks=tmp_path / "notebooks", say=silent)[0].status == "finished"
+    executed = nbformat.read(study.root / "notebooks" / "00_picture.ipynb", as_version=4)
+    pictures = [out for cell in executed.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert len(pictures) == 1, "shown, and shown once"
