@@ -150,7 +150,7 @@ def warp_A(study: Study, progress: bool = True) -> pd.DataFrame:
             add_failure(study, "step one", row.image, "the rule-based image equals the full face: no mask region")
             continue
         write_png(target, rule)
-        save_non_mask(target.with_suffix(".safetensors"), non_mask)
+        save_non_mask(non_mask_path(target), non_mask)
         kept.append(row.Index)
         params.append(drawn.to_dict())
     if not kept:
@@ -214,7 +214,7 @@ def load_test_set(study: Study) -> TestSet:
         names,
         read(folder / "full", names),
         read(folder / "rule", names),
-        np.stack([load_non_mask((folder / "rule" / name).with_suffix(".safetensors")) for name in names]),
+        np.stack([load_non_mask(non_mask_path(folder / "rule" / name)) for name in names]),
         read(folder / "truth", names) if known else None,
         region,
         read(study.data_dir / "B" / "images", table_B["image"]),

@@ -147,40 +147,38 @@ def run_study(
         say: where the one line per notebook goes.
     """
     with locked(study):
-        return _run(study, only, start, force, parameters, notebooks, say)
-
-
-def _run(study, only, start, force, parameters, notebooks, say) -> list[Outcome]:
-    every = list_notebooks(notebooks)
-    if not every:
-        raise StudyError(f"{notebooks}: no notebooks there; run from a checkout of the repository")
-    chosen, status, outcomes = pick(every, only, start), read_status(study), []
-    given = {"name": study.name, "profile": study.profile.name, "data": study.data, "seed": study.seed}
-    given |= {"runs_dir": str(study.root.parent)} | (parameters or {})
-    for number, source in enumerate(chosen, 1):
-        head = f"[{number:2d}/{len(chosen)}] {source.stem:<28}"
-        before = status.get(source.stem, {})
-        digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-        if before.get("status") == "finished" and not force:
-            note = "" if before.get("source") == digest else "; the notebook has changed since: --force runs it again"
-            if newer := newer_before(status, source, every):
-                note = f"; {newer} has run since: --from {source.stem[:2]} --force makes this anew"
-            say(f"{head} skipped (finished {before['end']}{note})")
-            outcomes.append(Outcome(source.stem, "skipped"))
-            continue
-        if force and (stage := STAGE_OF_NOTEBOOK.get(source.stem)):
-            shutil.rmtree(study.stage_dir(stage), ignore_errors=True)  # else the trainer would find it finished
-        status[source.stem] = {"status": "running", "start": now(), "source": digest}
-        write_json(study.root / "status.json", status)
-        outcome = run_notebook(study, source, given)
-        status[source.stem] |= {"status": outcome.status, "end": now(), "seconds": round(outcome.seconds, 1)}
-        if outcome.status == "failed":
-            status[source.stem] |= {"cell": outcome.cell, "message": outcome.message}
-        write_json(study.root / "status.json", status)
-        outcomes.append(outcome)
-        if outcome.status == "failed":
-            where = f" in cell [{outcome.cell}]" if outcome.cell is not None else ""
-            say(f"{head} FAILED{where} after {outcome.seconds:.0f} s: {outcome.message}")
-            break
-        say(f"{head} {outcome.seconds:6.1f} s")
-    return outcomes
+        every = list_notebooks(notebooks)
+        if not every:
+            raise StudyError(f"{notebooks}: no notebooks there; run from a checkout of the repository")
+        chosen, status, outcomes = pick(every, only, start), read_status(study), []
+        given = {"name": study.name, "profile": study.profile.name, "data": study.data, "seed": study.seed}
+        given |= {"runs_dir": str(study.root.parent)} | (parameters or {})
+        for number, source in enumerate(chosen, 1):
+            head = f"[{number:2d}/{len(chosen)}] {source.stem:<28}"
+            before = status.get(source.stem, {})
+            digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+            if before.get("status") == "finished" and not force:
+                note = (
+                    "" if before.get("source") == digest else "; the notebook has changed since: --force runs it again"
+                )
+                if newer := newer_before(status, source, every):
+                    note = f"; {newer} has run since: --from {source.stem[:2]} --force makes this anew"
+                say(f"{head} skipped (finished {before['end']}{note})")
+                outcomes.append(Outcome(source.stem, "skipped"))
+                continue
+            if force and (stage := STAGE_OF_NOTEBOOK.get(source.stem)):
+                shutil.rmtree(study.stage_dir(stage), ignore_errors=True)  # else the trainer would find it finished
+            status[source.stem] = {"status": "running", "start": now(), "source": digest}
+            write_json(study.root / "status.json", status)
+            outcome = run_notebook(study, source, given)
+            status[source.stem] |= {"status": outcome.status, "end": now(), "seconds": round(outcome.seconds, 1)}
+            if outcome.status == "failed":
+                status[source.stem] |= {"cell": outcome.cell, "message": outcome.message}
+            write_json(study.root / "status.json", status)
+            outcomes.append(outcome)
+            if outcome.status == "failed":
+                where = f" in cell [{outcome.cell}]" if outcome.cell is not None else ""
+                say(f"{head} FAILED{where} after {outcome.seconds:.0f} s: {outcome.message}")
+                break
+            say(f"{head} {outcome.seconds:6.1f} s")
+        return outcomes
