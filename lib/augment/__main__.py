@@ -8,8 +8,8 @@ from lib.augment.options import AugmentError, Options
 
 DESCRIPTION = """\
 Put face masks on every photograph of a folder. Step one draws a mask onto each face by rule (--rule-only stops there);
-step two (--checkpoint FILE) lets a generator you trained turn the drawn mask into a realistic one and takes back only
-the mask's pixels.
+step two lets a generator turn the drawn mask into a realistic one and takes back only the mask's pixels. The generator
+is the released model that is the default, unless --checkpoint names another or one that you trained.
 
 Written to OUT:
   images/…png     the same tree, the same sizes. PNG, because outside the mask every pixel equals the original, and a
@@ -30,6 +30,7 @@ pictures or on the number of workers.
 exit status: 0 something was masked, 1 nothing was, 2 the command cannot be carried out as given
 
 examples:
+  python -m lib.augment photos masked
   python -m lib.augment photos masked --rule-only
   python -m lib.augment photos masked --checkpoint runs/laptop/stage5/checkpoints/epoch_0313
   python -m lib.augment photos try --rule-only --limit 20 --seed 7
@@ -41,20 +42,21 @@ def parser() -> argparse.ArgumentParser:
     default = Options()
     p = argparse.ArgumentParser(
         prog="python -m lib.augment",
-        usage="%(prog)s IN OUT (--rule-only | --checkpoint FILE) [options]",
+        usage="%(prog)s IN OUT [--rule-only | --checkpoint WEIGHTS] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("in_dir", metavar="IN", type=Path, help="folder of photographs, any depth; never written to")
     p.add_argument("out_dir", metavar="OUT", type=Path, help="folder for results: new, empty or of the same command")
-    which = p.add_argument_group("which mask (one of the two)")
+    which = p.add_argument_group("which mask (neither: the default released model)")
     which.add_argument("--rule-only", action="store_true", help="the mask drawn by rule; needs no training")
     which.add_argument(
         "--checkpoint",
         type=Path,
-        metavar="FILE",
-        help="net_G_AB.safetensors of your training, or the folder it is in",
+        metavar="WEIGHTS",
+        help="net_G_AB.safetensors of your training or the folder it is in, or the name or folder of a released model "
+        "(they are in lib/gan/weights, a card beside each)",
     )
     faces = p.add_argument_group("which faces")
     faces.add_argument("--largest-only", action="store_true", help="mask only the largest face of a picture")
@@ -83,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
         help="a fainter detection counts only in a picture without a surer one; true faces mostly score above 1 "
         "(default: %(default)s)",
     )
-    step = p.add_argument_group("with --checkpoint")
+    step = p.add_argument_group("without --rule-only")
     step.add_argument(
         "--margin",
         type=float,

@@ -31,9 +31,10 @@ PACKAGES = ("numpy", "torch", "pillow", "scipy", "dlib-bin", "pandas", "safetens
 @dataclass
 class Summary:
     """What a run came to. Counts are over everything in OUT, also what an earlier run had done; `seconds` and
-    `done_now` are of this run."""
+    `done_now` are of this run. `model`: which weights made the masks, in words."""
 
     out_dir: Path
+    model: str = ""
     pictures: int = 0
     pictures_with_faces: int = 0
     pictures_masked: int = 0
@@ -65,6 +66,7 @@ class Summary:
                 f"faces      {self.faces_found} found, {self.faces_masked} masked",
                 f"failures   {reasons}" + ("; each with its reason in failures.csv" if self.failures else ""),
                 *([f"note       {self.pictures_reduced} {hint}"] if self.pictures_reduced else []),
+                *([f"model      {self.model}"] if self.model else []),
                 f"this run   {pace}" + (f"; {earlier} were done before" if earlier > 0 else ""),
                 f"output     {self.out_dir}",
             ]
@@ -96,7 +98,7 @@ def write_tables(out_dir: Path, records: Iterable[dict], run: dict, summary: Sum
     faces = pd.DataFrame(images, columns=LANDMARK_COLUMNS[:2])
     write_landmarks(out_dir / "landmarks.csv", pd.concat([faces, landmarks], axis=1))
     write_table(out_dir / "failures.csv", pd.DataFrame(failures, columns=FAILURES))
-    counts = {name: value for name, value in asdict(summary).items() if name != "out_dir"}
+    counts = {name: value for name, value in asdict(summary).items() if name not in ("out_dir", "model")}
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(out_dir / "run.json", {**run, "finished": finished, "versions": _versions(), "counts": counts})
     return summary

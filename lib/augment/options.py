@@ -25,9 +25,9 @@ class Options:
     """How a folder is augmented.
 
     Args:
-        checkpoint: Weights of the trained generator (`net_G_AB.safetensors`, or the checkpoint folder that holds it):
-            rule-based mask, then translation.
-        rule_only: True for the rule-based mask alone. Exactly one of `checkpoint` and `rule_only` is given.
+        checkpoint: Weights of the generator: rule-based mask, then translation. A file (`net_G_AB.safetensors`), the
+            checkpoint folder that holds it, or a released model's name or folder; None for the default released model.
+        rule_only: True for the rule-based mask alone; then no checkpoint is given.
         seed: The run's seed; the seed of each face derives from it (see `face_seed`).
         margin: Width of the soft border around the rule-based mask that the translated picture may change too, as a
             fraction of the face's width. Used with a checkpoint only.
@@ -51,7 +51,7 @@ class Options:
         progress: Show a progress bar on stderr.
     """
 
-    checkpoint: Path | None = None
+    checkpoint: Path | str | None = None
     rule_only: bool = False
     seed: int = 0
     margin: float = 0.02
@@ -70,19 +70,12 @@ class Options:
     progress: bool = True
 
     def checked(self) -> "Options":
-        """The same options with `workers` filled in; raises AugmentError for a value that cannot be meant."""
-        if self.checkpoint is None and not self.rule_only:
-            raise AugmentError(
-                "choose one: --rule-only (a mask drawn onto each face by rule, no training needed) or --checkpoint "
-                "FILE (the same, then made realistic by a generator you trained; there is no released model yet)"
-            )
+        """The same options with `workers` filled in and `checkpoint` as the weights' file or the released model's folder.
+
+        Raises AugmentError for a value that cannot be meant, and where there are no such weights.
+        """
         if self.checkpoint is not None and self.rule_only:
             raise AugmentError("--rule-only and --checkpoint exclude each other: give one of them")
-        checkpoint = self.checkpoint if self.checkpoint is None else Path(self.checkpoint)
-        if checkpoint is not None and checkpoint.is_dir():
-            checkpoint /= "net_G_AB.safetensors"
-        if checkpoint is not None and not checkpoint.is_file():
-            raise AugmentError(f"{checkpoint}: no such checkpoint file")
         low = {
             "batch_size": 1,
             "upsample": 0,
@@ -102,20 +95,47 @@ class Options:
         if self.size is not None and (self.size < 24 or self.size % 4):
             raise AugmentError(f"--size must be at least 24 and divisible by 4, got {self.size}")
         workers = min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
-        return replace(self, checkpoint=checkpoint, workers=workers)
+        return replace(self, checkpoint=None if self.rule_only else _weights(self.checkpoint), workers=workers)
 
     def fingerprint(self, in_dir: Path) -> dict:
         """The options that shape the outputs: a run may only go on in a folder whose fingerprint is the same."""
         given = asdict(self)
         names = ["seed", "largest_only", "copy_missed", "upsample", "detect_side", "min_score"]
         names += [] if self.rule_only else ["margin", "crop_scale", "size"]
+        checkpoint, digest = ("rule-only", "") if self.rule_only else _named(Path(self.checkpoint))
         return {
             "format": FORMAT,
             "input": str(in_dir.resolve()),
-            "checkpoint": "rule-only" if self.rule_only else Path(self.checkpoint).name,
-            "checkpoint_sha256": "" if self.rule_only else sha256(self.checkpoint),
+            "checkpoint": checkpoint,
+            "checkpoint_sha256": digest,
             **{name: given[name] for name in names},
         }
+
+
+def _weights(which: Path | str | None) -> Path:
+    """See `lib.gan.released.find_weights`, which takes torch with it: not needed for the rule-based mask."""
+    from lib.gan.checkpoints import CheckpointError
+    from lib.gan.released import default_released, find_weights
+
+    try:
+        if which is None and default_released() is None:
+            raise AugmentError(
+                "choose one: --rule-only (a mask drawn onto each face by rule, no training needed) or --checkpoint "
+                "FILE (the same, then made realistic by a generator you trained; no released model to use by default)"
+            )
+        return find_weights(which)
+    except CheckpointError as error:
+        raise AugmentError(str(error)) from None
+
+
+def _named(weights: Path) -> tuple[str, str]:
+    """Name and SHA-256 of weights, as the tables tell them."""
+    if weights.is_file():
+        return weights.name, sha256(weights)
+    from lib.gan.released import read_model
+
+    model = read_model(weights)
+    return model["name"], model["sha256"]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
         AugmentError: The call cannot be carried out as given, or OUT cannot be written to any more.
     """
     in_dir, out_dir = Path(in_dir), Path(out_dir)
+    by_default = options.checkpoint is None
     options = options.checked()
     tasks = find_pictures(in_dir, out_dir)
     try:
@@ -66,7 +67,8 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
             run["status"] = "finished"
         finally:  # after Ctrl-C too the tables tell what is there
             bar.close()
-            summary = Summary(out_dir, done_now=done_now, seconds=time.perf_counter() - started)
+            model = _told(run["fingerprint"], by_default)
+            summary = Summary(out_dir, model, done_now=done_now, seconds=time.perf_counter() - started)
             write_tables(out_dir, journal.read(), run, summary)
     return summary
 
@@ -79,6 +81,14 @@ def _load(options: Options):
         return Translator(options.checkpoint, options.device, options.batch_size)
     except (CheckpointError, RuntimeError) as error:
         raise AugmentError(" ".join(str(error).split())) from None
+
+
+def _told(fingerprint: dict, by_default: bool) -> str:
+    """Which masks were made, in words, for the summary."""
+    if not fingerprint["checkpoint_sha256"]:
+        return "none, masks drawn by rule"
+    which = ", the released model used by default" if by_default else ""
+    return f"{fingerprint['checkpoint']}{which}, sha256 {fingerprint['checkpoint_sha256'][:12]}, {fingerprint['size']} px"
 
 
 def _records(

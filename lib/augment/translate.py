@@ -9,13 +9,17 @@ from safetensors import SafetensorError, safe_open
 
 from lib.augment.options import AugmentError
 from lib.augment.steps import Stepped
+from lib.gan.released import read_model
 
 PAPER_SIZE = 256  # px, paper §4: for a checkpoint that does not tell its own
 
 
 def training_size(checkpoint: Path) -> int:
-    """The size, in px, of the pictures the generator was trained on: `size` in the file's own metadata or in the
-    `meta.json` beside it, else the paper's 256. AugmentError where the file is no safetensors file."""
+    """The size, in px, of the pictures the generator was trained on: a released model's folder tells it; for a file it
+    is `size` in its own metadata or in the `meta.json` beside it, else the paper's 256. AugmentError where the file is
+    no safetensors file."""
+    if checkpoint.is_dir():
+        return read_model(checkpoint)["size_px"]
     try:
         with safe_open(checkpoint, framework="np") as file:
             notes = file.metadata() or {}

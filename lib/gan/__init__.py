@@ -2,11 +2,12 @@
 
 from .batches import Batch, TrainData, make_batch
 from .checkpoints import CheckpointError, list_checkpoints, load_network, read_meta
-from .config import TrainConfig, pick_device, stable_seed
-from .infer import Translation, Translator, load_generator
+from .config import TrainConfig, pick_device, pick_precision, stable_seed
+from .infer import Translation, Translator, load_generator, seconds_per_face
 from .losses import adversarial_d, adversarial_g, l1, non_mask_change
 from .networks import Discriminator, Generator, NoiseConfig, Parts, init_weights
 from .pool import ImagePool
+from .released import list_released, load_released, pack_released
 from .trainer import Model, Result, TrainError, train, train_step
 
 __all__ = [
@@ -29,12 +30,17 @@ __all__ = [
     "init_weights",
     "l1",
     "list_checkpoints",
+    "list_released",
     "load_generator",
     "load_network",
+    "load_released",
     "make_batch",
     "non_mask_change",
+    "pack_released",
     "pick_device",
+    "pick_precision",
     "read_meta",
+    "seconds_per_face",
     "stable_seed",
     "train",
     "train_step",

@@ -4,7 +4,7 @@ A batch is a function of (configuration, data, step) alone: order and flips come
 are for. Nothing has to be remembered between steps, so a resumed run sees exactly the batches it would have seen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,8 +12,11 @@ import numpy as np
 import torch
 
 from .config import TrainConfig, stable_seed
+from .ranks import Ranks
 
 Images = np.ndarray | torch.Tensor
+ALONE = Ranks()
+RESIDENT_SHARE = 0.25  # of the device's free memory; not given in the paper; chosen to leave the step its room
 
 
 @dataclass
@@ -59,6 +62,28 @@ class TrainData:
             )
 
 
+def resident(data: TrainData, device: torch.device) -> TrainData:
+    """The training images as uint8 on a CUDA device where they fit (the samples stay), else data as it is.
+
+    What does not fit is read from its memory map batch by batch: the system keeps and drops pages as it sees fit, so
+    a large set needs no more memory than a small one.
+    """
+    if device.type != "cuda":
+        return data
+    parts = {name: getattr(data, name) for name in ("A", "B", "non_mask") if getattr(data, name) is not None}
+    if sum(part.nbytes for part in parts.values()) > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return data
+    return replace(data, **{name: _upload(part, device) for name, part in parts.items()})
+
+
+def _upload(images: Images, device: torch.device, rows: int = 1024) -> torch.Tensor:
+    whole = torch.empty(tuple(images.shape), dtype=torch.uint8, device=device)
+    for start in range(0, len(images), rows):
+        part = images[start : start + rows]
+        whole[start : start + rows] = torch.as_tensor(part if isinstance(part, torch.Tensor) else np.array(part))
+    return whole
+
+
 class Batch(NamedTuple):
     """One step's input: images float32 [B, 3, S, S] in [−1, 1]; non_mask bool [B, 1, S, S] or None."""
 
@@ -67,8 +92,10 @@ class Batch(NamedTuple):
     non_mask: torch.Tensor | None
 
 
-def make_batch(cfg: TrainConfig, data: TrainData, step: int, device: torch.device | str = "cpu") -> Batch:
-    """The batch of a step (counted from 0 within the stage).
+def make_batch(
+    cfg: TrainConfig, data: TrainData, step: int, device: torch.device | str = "cpu", ranks: Ranks = ALONE
+) -> Batch:
+    """The batch of a step (counted from 0 within the stage); of several ranks, this one's share of it.
 
     Either set is an endless chain of its own permutations of all images, cut into batches: the larger set is seen once
     per pass, the smaller comes round more often, and with steps_per_epoch below a full pass none is left out for long.
@@ -77,6 +104,8 @@ def make_batch(cfg: TrainConfig, data: TrainData, step: int, device: torch.devic
     flips = rng.random((2, cfg.batch_size)) < (0.5 if cfg.flip else 0)
     pick_A = draw_order(len(data.A), step * cfg.batch_size, cfg.batch_size, cfg.seed, cfg.stage, "order_A")
     pick_B = draw_order(len(data.B), step * cfg.batch_size, cfg.batch_size, cfg.seed, cfg.stage, "order_B")
+    mine = ranks.part(cfg.batch_size)
+    flips, pick_A, pick_B = flips[:, mine], pick_A[mine], pick_B[mine]
     non_mask = None
     if data.non_mask is not None:
         non_mask = flip_where(take(data.non_mask, pick_A, device), flips[0]).bool()
@@ -107,7 +136,8 @@ def take(images: Images, picks: np.ndarray, device: torch.device | str) -> torch
 
 def flip_where(images: torch.Tensor, flips: np.ndarray) -> torch.Tensor:
     """Mirror left and right those of [B, C, H, W] for which flips [B] is True."""
-    return torch.stack([image.flip(-1) if flip else image for image, flip in zip(images, flips)])
+    chosen = torch.from_numpy(flips).to(images.device, non_blocking=True)
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 import torch
 
 from .losses import NMC_NORMS
-from .networks import NoiseConfig
+from .networks import UPSAMPLING, NoiseConfig
+
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class TrainConfig:
     ngf: int = 64  # AttentionGAN's default
     ndf: int = 64  # AttentionGAN's default
     n_blocks: int = 9  # paper §4
+    upsampling: str = "transposed"  # paper Fig. 2; "resize" is a deviation of ours (see networks.ResizeConv2d)
+    # "fp32" or "bf16" (autocast; weights, losses and optimisers stay float32). Not given in the paper
+    precision: str = "fp32"
     size: int = 256  # paper §4, px
     pool_size: int = 50  # AttentionGAN's default
     flip: bool = True  # AttentionGAN's default; the non-mask tensor flips along
@@ -58,6 +63,8 @@ class TrainConfig:
             "lr": (self.lr > 0, "above 0"),
             "lambda_nmc": (self.lambda_nmc >= 0, "at least 0"),
             "nmc_norm": (self.nmc_norm in NMC_NORMS, f"one of {NMC_NORMS}"),
+            "upsampling": (self.upsampling in UPSAMPLING, f"one of {', '.join(UPSAMPLING)}"),
+            "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
             "size": (self.size % 4 == 0 and self.size >= 24, "divisible by 4 and at least 24"),
             "pool_size": (self.pool_size >= 0, "at least 0"),
             "tick_steps": (self.tick_steps > 0, "at least 1"),
@@ -101,6 +108,13 @@ def stable_seed(*parts: str | int) -> int:
     """
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def pick_precision(device: torch.device) -> str:
+    """ "bf16" on CUDA and on CPUs with bfloat16 instructions, else "fp32": without them autocast only costs time."""
+    # torch has no public question for the CPU's instructions; the names are stable within the pinned version.
+    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    return "bf16" if fast else "fp32"
 
 
 def pick_device(name: str) -> torch.device:

@@ -9,13 +9,20 @@ transposed convolutions per pipeline; the third is a plain convolution (7×7 for
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-NoiseSource = torch.Generator | Sequence[torch.Generator]
+
+class NoiseStream(Protocol):
+    """Anything that draws unit Gaussian noise of a shape (`ranks.RankNoise` does, for one rank of several)."""
+
+    def draw(self, shape: tuple[int, ...]) -> torch.Tensor: ...
+
+
+NoiseSource = torch.Generator | Sequence[torch.Generator] | NoiseStream
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,16 @@ def reflect(x: torch.Tensor, pad_px: int) -> torch.Tensor:
     return F.pad(x, (pad_px,) * 4, mode="reflect")
 
 
+def full(x: torch.Tensor) -> torch.Tensor:
+    """Autocast's half precision → float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _full(x: torch.Tensor) -> torch.Tensor:
+    """Back to float32 after autocast: blends and losses are computed in full precision. float32 and float64 stay."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 def draw_noise(shape: tuple[int, ...], source: NoiseSource, like: torch.Tensor) -> torch.Tensor:
     """Unit Gaussian noise [B, …] in like's dtype on like's device.
 
@@ -80,6 +97,8 @@ def draw_noise(shape: tuple[int, ...], source: NoiseSource, like: torch.Tensor) 
     """
     if isinstance(source, torch.Generator):
         values = torch.randn(shape, generator=source, device=source.device)
+    elif hasattr(source, "draw"):
+        values = source.draw(shape)
     else:
         if len(source) != shape[0]:
             raise ValueError(f"expected one noise generator per sample, {shape[0]}, got {len(source)}")
@@ -100,33 +119,65 @@ class ResidualBlock(nn.Module):
         return x + instance_norm(self.conv2(reflect(h, 1)))
 
 
+class ResizeConv2d(nn.Conv2d):
+    """Nearest-neighbour doubling and a 3×3 convolution in the place of a transposed one (Odena et al. 2016).
+
+    A transposed convolution with kernel 3 and stride 2 reaches its output pixels through 1, 2 or 4 taps in turn: a
+    checker that training has to unlearn. Here every pixel has nine. [B, C_in, H, W] → [B, C_out, 2·H, 2·W].
+    """
+
+    def __init__(self, channels: int, narrower: int) -> None:
+        super().__init__(channels, narrower, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(reflect(F.interpolate(x, scale_factor=2, mode="nearest"), 1))
+
+
+def _transposed(channels: int, narrower: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(channels, narrower, 3, stride=2, padding=1, output_padding=1)
+
+
+UPSAMPLING = {"transposed": _transposed, "resize": ResizeConv2d}
+
+
 class Generator(nn.Module):
     """AttentionGAN-v2: n_content RGB contents and the input, blended by n_content + 1 attentions (paper §4, Fig. 2).
 
     ngf 64, n_blocks 9, n_content 9: paper §4 and AttentionGAN's defaults. `noise` is a plain attribute: it holds no
     weights and may be replaced at any time (a stage with noise starts from weights trained without it).
+    upsampling: "transposed" (paper Fig. 2, "TC") or "resize", see `ResizeConv2d`: a deviation that draws no checker.
     Parameter names are those of the published network, so that its state dicts map one to one.
     """
 
-    def __init__(self, ngf: int = 64, n_blocks: int = 9, n_content: int = 9, noise: NoiseConfig | None = None) -> None:
+    def __init__(
+        self,
+        ngf: int = 64,
+        n_blocks: int = 9,
+        n_content: int = 9,
+        noise: NoiseConfig | None = None,
+        upsampling: str = "transposed",
+    ) -> None:
         super().__init__()
-        self.ngf, self.n_blocks, self.n_content = ngf, n_blocks, n_content
+        if upsampling not in UPSAMPLING:
+            raise ValueError(f"upsampling: expected one of {', '.join(UPSAMPLING)}, got {upsampling!r}")
+        self.ngf, self.n_blocks, self.n_content, self.upsampling = ngf, n_blocks, n_content, upsampling
         self.noise = noise or NoiseConfig()
         self.conv1 = nn.Conv2d(3, ngf, 7)
         self.conv2 = nn.Conv2d(ngf, 2 * ngf, 3, stride=2, padding=1)
         self.conv3 = nn.Conv2d(2 * ngf, 4 * ngf, 3, stride=2, padding=1)
         self.resnet_blocks = nn.ModuleList(ResidualBlock(4 * ngf) for _ in range(n_blocks))
-        up = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
-        self.deconv1_content = nn.ConvTranspose2d(4 * ngf, 2 * ngf, **up)
-        self.deconv2_content = nn.ConvTranspose2d(2 * ngf, ngf, **up)
+        up = UPSAMPLING[upsampling]
+        self.deconv1_content = up(4 * ngf, 2 * ngf)
+        self.deconv2_content = up(2 * ngf, ngf)
         self.deconv3_content = nn.Conv2d(ngf, 3 * n_content, 7)
-        self.deconv1_attention = nn.ConvTranspose2d(4 * ngf, 2 * ngf, **up)
-        self.deconv2_attention = nn.ConvTranspose2d(2 * ngf, ngf, **up)
+        self.deconv1_attention = up(4 * ngf, 2 * ngf)
+        self.deconv2_attention = up(2 * ngf, ngf)
         self.deconv3_attention = nn.Conv2d(ngf, n_content + 1, 1)
 
     def config(self) -> dict:
         """The arguments that build this network again, JSON-able."""
-        return {"ngf": self.ngf, "n_blocks": self.n_blocks, "n_content": self.n_content, "noise": asdict(self.noise)}
+        sizes = {name: getattr(self, name) for name in ("ngf", "n_blocks", "n_content", "upsampling")}
+        return sizes | {"noise": asdict(self.noise)}
 
     @classmethod
     def from_config(cls, config: dict) -> "Generator":
@@ -144,11 +195,23 @@ class Generator(nn.Module):
         return_parts: give `Parts` (output, contents, attention) instead of the output alone.
         """
         self._check(x, noise)
+        draws = [self._draw(index, x, noise) for index in range(3)]
+        parts = self._translate(x, *draws)
+        return parts if return_parts else parts.output
+
+    def _translate(
+        self, x: torch.Tensor, noise_1: torch.Tensor | None, noise_2: torch.Tensor | None, noise_3: torch.Tensor | None
+    ) -> Parts:
+        """The whole network as one function of tensors; `compile` replaces it by its compiled form."""
         h = self._encode(x)
-        contents = self._contents(h, noise).unflatten(1, (self.n_content, 3))
+        contents = self._contents(h, (noise_1, noise_2, noise_3)).unflatten(1, (self.n_content, 3))
         attention = self._attention(h)
         output = (contents * attention[:, :-1, None]).sum(dim=1) + x * attention[:, -1:]
-        return Parts(output, contents, attention) if return_parts else output
+        return Parts(output, contents, attention)
+
+    def compile(self, **options) -> None:
+        """Have torch.compile take the network from here on; weights and their names stay."""
+        self._translate = torch.compile(self._translate, **options)
 
     def _check(self, x: torch.Tensor, noise: NoiseSource | None) -> None:
         if x.ndim != 4 or x.shape[1] != 3:
@@ -173,33 +236,42 @@ class Generator(nn.Module):
             h = block(h)
         return h
 
-    def _contents(self, h: torch.Tensor, noise: NoiseSource | None) -> torch.Tensor:
+    def _contents(self, h: torch.Tensor, noise: Sequence[torch.Tensor | None]) -> torch.Tensor:
         for index, layer in enumerate((self.deconv1_content, self.deconv2_content)):
-            h = layer(self._add_noise(h, index, "input", noise))
-            h = instance_norm(self._add_noise(h, index, "pre_norm", noise))
-            h = F.relu(self._add_noise(h, index, "post_norm", noise), inplace=True)
-        h = self.deconv3_content(reflect(self._add_noise(h, 2, "input", noise), 3))
+            h = layer(self._noisy(h, noise[index], "input"))
+            h = instance_norm(self._noisy(h, noise[index], "pre_norm"))
+            h = F.relu(self._noisy(h, noise[index], "post_norm"), inplace=True)
+        h = self.deconv3_content(reflect(self._noisy(h, noise[2], "input"), 3))
         if self.noise.place != "input":
-            h = self._add_noise(h, 2, self.noise.place, noise)
-        return torch.tanh(h)
+            h = self._noisy(h, noise[2], self.noise.place)
+        return torch.tanh(full(h))  # blended in full precision, whatever autocast did before
 
     def _attention(self, h: torch.Tensor) -> torch.Tensor:
         h = F.relu(instance_norm(self.deconv1_attention(h)), inplace=True)
         h = F.relu(instance_norm(self.deconv2_attention(h)), inplace=True)
-        return torch.softmax(self.deconv3_attention(h), dim=1)
+        return torch.softmax(full(self.deconv3_attention(h)), dim=1)
 
-    def _add_noise(self, h: torch.Tensor, index: int, place: str, noise: NoiseSource | None) -> torch.Tensor:
-        """h + sigma·noise where the configuration puts noise at this place of this layer, else h itself."""
+    def _noisy(self, h: torch.Tensor, noise: torch.Tensor | None, place: str) -> torch.Tensor:
+        """h + noise where the configuration puts it at this place, else h itself."""
+        return h if noise is None or place != self.noise.place else h + noise.to(h.dtype)
+
+    def _draw(self, index: int, x: torch.Tensor, source: NoiseSource | None) -> torch.Tensor | None:
+        """sigma·noise for content layer `index` (0, 1, 2), in the shape of what it is added to; None for sigma 0."""
         sigma = self.noise.sigma[index]
-        if sigma == 0 or place != self.noise.place:
-            return h
-        batch, channels, height, width = h.shape
+        if sigma == 0:
+            return None
+        # (channels, part of x's side) before and after each layer
+        ngf, ends = self.ngf, [(4, 4), (2, 2), (1, 1), (None, 1)]
+        at_input = self.noise.place == "input"
+        wide, shrink = ends[index] if at_input else ends[index + 1]
+        batch, channels = len(x), 3 * self.n_content if wide is None else wide * ngf
+        height, width = (side // shrink for side in x.shape[2:])
         shapes = {
             "pixel": (batch, 1, height, width),
             "channel": (batch, channels, 1, 1),
             "full": (batch, channels, height, width),
         }
-        return h + sigma * draw_noise(shapes[self.noise.shape], noise, like=h)
+        return sigma * draw_noise(shapes[self.noise.shape], source, like=x)
 
 
 class Discriminator(nn.Module):
@@ -235,7 +307,7 @@ class Discriminator(nn.Module):
         """[B, 3, H, W] in [−1, 1], H and W at least 24 → scores [B, 1, H/8 − 2, W/8 − 2] (256 → 30)."""
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 24:
             raise ValueError(f"the discriminator expects [B, 3, H, W] with H and W at least 24, got {list(x.shape)}")
-        return self.model(x)
+        return full(self.model(x))
 
 
 def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn.Module:

@@ -64,8 +64,8 @@ class Model:
 
     def __init__(self, cfg: TrainConfig, device: torch.device | str = "cpu") -> None:
         noise_BA = cfg.noise if cfg.noise_in_G_BA else NoiseConfig()
-        self.net_G_AB = Generator(cfg.ngf, cfg.n_blocks, noise=cfg.noise)
-        self.net_G_BA = Generator(cfg.ngf, cfg.n_blocks, noise=noise_BA)
+        self.net_G_AB = Generator(cfg.ngf, cfg.n_blocks, noise=cfg.noise, upsampling=cfg.upsampling)
+        self.net_G_BA = Generator(cfg.ngf, cfg.n_blocks, noise=noise_BA, upsampling=cfg.upsampling)
         self.net_D_A = Discriminator(cfg.ndf)
         self.net_D_B = Discriminator(cfg.ndf)
         for name, net in self.networks.items():
@@ -162,20 +162,27 @@ def train_step(model: Model, batch: Batch, cfg: TrainConfig, step: int) -> torch
 
     # Generators; the discriminators only pass the gradient on.
     with frozen(model.net_D_A, model.net_D_B):
-        losses, fake_A, fake_B = generator_losses(model, batch, cfg, noise)
+        with autocast(cfg, batch.real_A.device):
+            losses, fake_A, fake_B = generator_losses(model, batch, cfg, noise)
         model.opt_G.zero_grad(set_to_none=True)
         losses["loss_G"].backward()
         model.opt_G.step()
 
     # Discriminators, on fakes out of the history.
     seen_A, seen_B = model.pool_A.query(fake_A, rng), model.pool_B.query(fake_B, rng)
-    losses |= discriminator_losses(model, batch.real_A, batch.real_B, seen_A, seen_B)
+    with autocast(cfg, batch.real_A.device):
+        losses |= discriminator_losses(model, batch.real_A, batch.real_B, seen_A, seen_B)
     model.opt_D.zero_grad(set_to_none=True)
     (losses["loss_D_A"] + losses["loss_D_B"]).backward()
     model.opt_D.step()
 
     missing = losses["loss_G"].new_tensor(math.nan)
     return torch.stack([losses.get(name, missing).detach() for name in LOSSES])
+
+
+def autocast(cfg: TrainConfig, device: torch.device) -> torch.autocast:
+    """Convolutions in bfloat16 where the configuration says so; the networks give float32 either way."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bf16")
 
 
 @contextmanager

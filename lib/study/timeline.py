@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data.files import read_json, sha256, write_json
-from lib.gan import CheckpointError, NoiseConfig, TrainConfig, list_checkpoints, pick_device, train
+from lib.gan import CheckpointError, NoiseConfig, TrainConfig, list_checkpoints, pick_device, pick_precision, train
 from lib.study.config import (
     LAMBDA_NMC,
     NMC_NORM,
@@ -85,6 +85,8 @@ def train_config(
         ngf=profile.ngf,
         ndf=profile.ndf,
         size=profile.size,
+        upsampling=profile.upsampling,
+        precision=pick_precision(pick_device(device)) if profile.precision == "auto" else profile.precision,
         seed=study.seed if seed is None or seed < 0 else seed,
         keep_epochs=tuple(sorted({*kept, labels[-1], *(set(labels) & set(PICKED_EPOCHS))})),
         sample_count=profile.sample_count,
