@@ -120,7 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     args = vars(parser().parse_args(argv))
     in_dir, out_dir = args.pop("in_dir"), args.pop("out_dir")
     try:
-        options = Options(**args).checked()
+        options = Options(**args)
+        options.checked()
         from lib.augment.pipeline import augment_folder  # after the checks: it takes torch with it
 
         summary = augment_folder(in_dir, out_dir, options)

@@ -30,11 +30,11 @@ class Options:
         rule_only: True for the rule-based mask alone; then no checkpoint is given.
         seed: The run's seed; the seed of each face derives from it (see `face_seed`).
         margin: Width of the soft border around the rule-based mask that the translated picture may change too, as a
-            fraction of the face's width. Used with a checkpoint only.
+            fraction of the face's width. Not used with rule_only.
         crop_scale: Side of the square that is translated, as a multiple of the face's larger extent (brows to chin,
-            ear to ear). Used with a checkpoint only.
+            ear to ear). Not used with rule_only.
         size: Side of the square in pixels as the generator sees it; None for the size it was trained on, as its file
-            tells. Used with a checkpoint only.
+            tells. Not used with rule_only.
         batch_size: Faces translated at once.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" … for the translation.
         workers: Processes for reading, detecting, warping; None for one per core, at most four; 0 for this process
@@ -70,7 +70,7 @@ class Options:
     progress: bool = True
 
     def checked(self) -> "Options":
-        """The same options with `workers` filled in and `checkpoint` as the weights' file or the released model's folder.
+        """The same options with `workers` filled in and `checkpoint` resolved to a file or a released model's folder.
 
         Raises AugmentError for a value that cannot be meant, and where there are no such weights.
         """

@@ -88,7 +88,8 @@ def _told(fingerprint: dict, by_default: bool) -> str:
     if not fingerprint["checkpoint_sha256"]:
         return "none, masks drawn by rule"
     which = ", the released model used by default" if by_default else ""
-    return f"{fingerprint['checkpoint']}{which}, sha256 {fingerprint['checkpoint_sha256'][:12]}, {fingerprint['size']} px"
+    digest = fingerprint["checkpoint_sha256"][:12]
+    return f"{fingerprint['checkpoint']}{which}, sha256 {digest}…, faces at {fingerprint['size']} px"
 
 
 def _records(

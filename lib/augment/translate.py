@@ -9,7 +9,6 @@ from safetensors import SafetensorError, safe_open
 
 from lib.augment.options import AugmentError
 from lib.augment.steps import Stepped
-from lib.gan.released import read_model
 
 PAPER_SIZE = 256  # px, paper §4: for a checkpoint that does not tell its own
 
@@ -19,6 +18,8 @@ def training_size(checkpoint: Path) -> int:
     is `size` in its own metadata or in the `meta.json` beside it, else the paper's 256. AugmentError where the file is
     no safetensors file."""
     if checkpoint.is_dir():
+        from lib.gan.released import read_model
+
         return read_model(checkpoint)["size_px"]
     try:
         with safe_open(checkpoint, framework="np") as file:

@@ -6,9 +6,12 @@ from .config import TrainConfig, pick_device, pick_precision, stable_seed
 from .infer import Translation, Translator, load_generator, seconds_per_face
 from .losses import adversarial_d, adversarial_g, l1, non_mask_change
 from .networks import Discriminator, Generator, NoiseConfig, Parts, init_weights
+from .official import load_attentiongan
 from .pool import ImagePool
+from .ranks import Ranks
 from .released import list_released, load_released, pack_released
-from .trainer import Model, Result, TrainError, train, train_step
+from .step import Model, train_step
+from .trainer import Result, TrainError, train
 
 __all__ = [
     "Batch",
@@ -19,6 +22,7 @@ __all__ = [
     "Model",
     "NoiseConfig",
     "Parts",
+    "Ranks",
     "Result",
     "TrainConfig",
     "TrainData",
@@ -31,6 +35,7 @@ __all__ = [
     "l1",
     "list_checkpoints",
     "list_released",
+    "load_attentiongan",
     "load_generator",
     "load_network",
     "load_released",

@@ -50,8 +50,13 @@ class TrainData:
                     f"TrainData.{name}: expected {kind} [N, {channels}, {size}, {size}], got {dtype} {list(shape)}"
                 )
         for name in ("A", "B"):
-            if len(getattr(self, name)) == 0:
-                raise ValueError(f"TrainData.{name}: no images; check what was filtered out before")
+            count = len(getattr(self, name))
+            if count < 2:
+                # One image is a mistake upstream: with nothing to tell it apart from, the networks learn it by heart.
+                got = "no images" if count == 0 else "1 image"
+                raise ValueError(f"TrainData.{name}: {got}, expected at least 2; check what was filtered out before")
+        if self.samples is not None and len(self.samples) == 0:
+            raise ValueError("TrainData.samples: no images; give None for a stage without a sample strip")
         for name, of in (("non_mask", "A"), ("samples_non_mask", "samples")):
             masks, images = getattr(self, name), getattr(self, of)
             if masks is not None and (images is None or len(masks) != len(images)):

@@ -4,11 +4,13 @@
         net_G_AB.safetensors  net_G_BA…  net_D_A…  net_D_B…   each with its config: one file can be loaded alone
         trainer.safetensors                                    optimisers and image pools; only in the newest two
         meta.json                                              format, config, epoch, step, parent, SHA-256 of each file
+                                                               and of meta.json's own content
 
 net_G_AB turns A into B; net_D_B judges images of domain B (the published code calls that one D_A). Nothing here is
 ever unpickled. A folder is written under a temporary name, flushed to disk and renamed.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,16 +23,25 @@ from safetensors.torch import save_file
 
 from lib.data.files import read_json, sha256, write_json
 
+from .batches import TrainData
+from .config import TrainConfig
+from .disk import DiskError, free_bytes, human, writing
 from .networks import Discriminator, Generator
+from .records import strip_bytes
 
 FORMAT = 1
 NETWORKS = {"net_G_AB": Generator, "net_G_BA": Generator, "net_D_A": Discriminator, "net_D_B": Discriminator}
 TRAINER = "trainer.safetensors"
 WITH_TRAINER = 2  # the newest, and one to fall back to
+_HEADER = 110  # bytes that a tensor's entry takes in a safetensors file, its name included, within a tenth or so
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, damaged or of another kind; the message names the file and what to do."""
+
+
+class FormatError(CheckpointError):
+    """A checkpoint of another version of this package: sound perhaps, so never passed over and removed."""
 
 
 def folder_name(epoch: int) -> str:
@@ -40,7 +51,8 @@ def folder_name(epoch: int) -> str:
 
 def list_checkpoints(root: Path) -> list[Path]:
     """The checkpoint folders under `root` (a run's checkpoints/), oldest first, whether sound or not."""
-    return sorted(Path(root).glob("epoch_*"), key=lambda folder: int(folder.name.removeprefix("epoch_")))
+    folders = [folder for folder in Path(root).glob("epoch_*") if folder.name.removeprefix("epoch_").isdecimal()]
+    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("epoch_")))
 
 
 def write_checkpoint(
@@ -49,7 +61,8 @@ def write_checkpoint(
     """Write checkpoints/epoch_NNNN and give its path; an older folder of that name is replaced.
 
     networks: by the names in `NETWORKS`. trainer: flat tensors. meta: JSON-able; format, epoch and hashes are added.
-    Raises CheckpointError, before anything is written, where a weight is not finite.
+    Raises CheckpointError, before anything is written, where a weight is not finite, and DiskError where there is no
+    room; what was written by then is removed, and the checkpoints before are as they were.
     """
     for name, net in networks.items():
         bad = [key for key, value in net.state_dict().items() if not torch.isfinite(value).all()]
@@ -57,22 +70,27 @@ def write_checkpoint(
             raise CheckpointError(f"{name}: {bad[0]} holds values that are not finite; nothing was saved")
     root, target = Path(root), Path(root) / folder_name(epoch)
     temporary = root / f".tmp_{target.name}_{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, net in networks.items():
-        # One key: safetensors writes several in random order, and equal runs shall give equal files.
-        note = json.dumps({"format": FORMAT, "kind": type(net).__name__, "config": net.config()})
-        save_file(_portable(net.state_dict()), temporary / f"{name}.safetensors", metadata={"network": note})
-    save_file(_portable(trainer), temporary / TRAINER)
-    files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
-    write_json(temporary / "meta.json", {"format": FORMAT, "epoch": epoch, **meta, "files": files})
-    for path in (*temporary.iterdir(), temporary):
-        _flush(path)
-    if target.exists():
-        os.replace(target, root / f".tmp_old_{target.name}_{os.getpid()}")
-    os.replace(temporary, target)
-    _flush(root)
-    clean(root)
+    tensors = [*trainer.values(), *(value for net in networks.values() for value in net.state_dict().values())]
+    try:
+        with writing(target, needs=sum(value.nbytes for value in tensors)):
+            clean(root)
+            temporary.mkdir(parents=True)
+            for name, net in networks.items():
+                # One key: safetensors writes several in random order, and equal runs shall give equal files.
+                note = json.dumps({"format": FORMAT, "kind": type(net).__name__, "config": net.config()})
+                save_file(_portable(net.state_dict()), temporary / f"{name}.safetensors", metadata={"network": note})
+            save_file(_portable(trainer), temporary / TRAINER)
+            files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+            meta = {"format": FORMAT, "epoch": epoch, **meta, "files": files}
+            write_json(temporary / "meta.json", {**meta, "sha256": _digest(meta)})
+            for path in (*temporary.iterdir(), temporary):
+                _flush(path)
+            if target.exists():
+                os.replace(target, root / f".tmp_old_{target.name}_{os.getpid()}")
+            os.replace(temporary, target)
+            _flush(root)
+    finally:
+        clean(root)
     return target
 
 
@@ -95,6 +113,45 @@ def prune(root: Path, keep_epochs: tuple[int, ...]) -> None:
             shutil.rmtree(doomed, ignore_errors=True)
 
 
+def size_estimate(cfg: TrainConfig, data: TrainData) -> dict[str, int]:
+    """Bytes that a stage takes on disk, known before it starts.
+
+    weights, trainer: of one checkpoint, image pools full. samples: the strips of all epochs. at_end: all
+    that stays, to about 2 % (metrics and metas, a few kB, are left out). at_most: at_end and the checkpoint that lies
+    there beside the newest two until it is pruned.
+    """
+    with torch.device("meta"):  # shapes only, no memory
+        networks = (Generator(cfg.ngf, cfg.n_blocks, upsampling=cfg.upsampling), Discriminator(cfg.ndf))
+    sizes = [parameter.numel() for net in networks for parameter in net.parameters()] * 2
+    weights = 4 * sum(sizes) + _HEADER * len(sizes)
+    pools = 2 * cfg.pool_size * 3 * cfg.size**2
+    trainer = 4 * (2 * sum(sizes) + len(sizes) + pools) + 3 * _HEADER * len(sizes)
+    samples = len(cfg.epochs) * strip_bytes(data, cfg)
+    newest = cfg.epochs[-WITH_TRAINER:]
+    at_end = len({*cfg.keep_epochs, *newest}) * weights + len(newest) * trainer + samples
+    pruned = cfg.epochs[-WITH_TRAINER - 1 : -WITH_TRAINER]  # one epoch, or none where all are the newest
+    at_most = at_end + len(pruned) * trainer + len({*pruned} - {*cfg.keep_epochs}) * weights
+    return {"weights": weights, "trainer": trainer, "samples": samples, "at_end": at_end, "at_most": at_most}
+
+
+def check_room(cfg: TrainConfig, data: TrainData, run_dir: Path) -> str:
+    """A line on what the stage takes and what is free. Raises DiskError where that is not enough for what is left."""
+    sizes = size_estimate(cfg, data)
+    there = sum(path.stat().st_size for where in ("checkpoints/*/*", "samples/*") for path in Path(run_dir).glob(where))
+    free = free_bytes(run_dir)
+    text = {name: human(size) for name, size in sizes.items()}
+    if sizes["at_most"] - there > free:
+        raise DiskError(
+            f"{run_dir}: the stage takes up to {text['at_most']} on disk, of which {human(there)} are there and only "
+            f"{human(free)} free: make room, keep fewer epochs (keep_epochs), or use a folder on another disk"
+        )
+    return (
+        f"{cfg.stage}: about {text['at_end']} on disk at its end, {text['at_most']} at most (weights {text['weights']} "
+        f"a checkpoint, trainer state {text['trainer']}, samples {text['samples']}); {human(there)} there, "
+        f"{human(free)} free"
+    )
+
+
 def read_meta(folder: Path, with_trainer: bool = False) -> dict:
     """meta.json of a checkpoint whose files are all there and unchanged.
 
@@ -108,7 +165,12 @@ def read_meta(folder: Path, with_trainer: bool = False) -> dict:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / 'meta.json'}: missing or damaged ({error})") from error
     if version != FORMAT:
-        raise CheckpointError(f"{folder / 'meta.json'}: expected checkpoint format {FORMAT}, got {version}")
+        raise FormatError(
+            f"{folder / 'meta.json'}: expected checkpoint format {FORMAT}, got {version}; "
+            "use the version of this package that wrote it, or move the folder away"
+        )
+    if meta.pop("sha256", None) not in (None, _digest(meta)):  # the first releases wrote none
+        raise CheckpointError(f"{folder / 'meta.json'}: damaged (its content does not have the SHA-256 it names)")
     for name, expected in files.items():
         if name == TRAINER and not with_trainer:
             continue
@@ -125,19 +187,23 @@ def newest_usable(root: Path, last_step: int) -> tuple[Path, dict] | None:
 
     last_step: the stage's last. A checkpoint there needs no trainer's state: nothing is left to train.
     Damaged ones are passed over with a warning that names the file, and removed: the work since the one before is
-    done again. Raises CheckpointError where sound weights are left but none with a trainer's state: starting anew
-    would overwrite them, which is for a person to decide.
+    done again. Raises CheckpointError where sound weights are left but none with a trainer's state (starting anew
+    would overwrite them, which is for a person to decide), and for a checkpoint of another format.
     """
     refused, weights_only = [], None
-    for folder in reversed(list_checkpoints(root)):
+    folders = list_checkpoints(root)
+    for before, folder in reversed(list(zip([None, *folders], folders))):
         try:
             meta = read_meta(folder)
             weights_only = weights_only or folder
             if meta["step"] != last_step:
                 read_meta(folder, with_trainer=True)
             break
+        except FormatError:
+            raise
         except CheckpointError as error:
-            warnings.warn(f"checkpoint refused, falling back to the one before it: {error}", stacklevel=2)
+            back_to = before.name if before else "the start of the stage"
+            warnings.warn(f"checkpoint refused, falling back to {back_to}: {error}", stacklevel=2)
             refused.append(folder)
     else:
         if weights_only:
@@ -198,13 +264,17 @@ def _assign(net: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) 
         key = next(k for k in sorted({*expected, *got}) if expected.get(k) != got.get(k))
         raise CheckpointError(
             f"{path}: its weights do not fit this network ({key}: expected {expected.get(key)}, got {got.get(key)}); "
-            f"use the ngf, ndf and n_blocks that it was trained with"
+            f"use the ngf, ndf, n_blocks and upsampling that it was trained with"
         )
     net.load_state_dict(tensors)
 
 
 def _portable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+def _digest(meta: dict) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _flush(path: Path) -> None:

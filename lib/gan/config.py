@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 
 import torch
@@ -10,6 +11,7 @@ from .losses import NMC_NORMS
 from .networks import UPSAMPLING, NoiseConfig
 
 PRECISIONS = ("fp32", "bf16")
+HOW = ("device", "compile")  # fields that say how, not what
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,19 @@ class TrainConfig:
     ndf: int = 64  # AttentionGAN's default
     n_blocks: int = 9  # paper §4
     upsampling: str = "transposed"  # paper Fig. 2; "resize" is a deviation of ours (see networks.ResizeConv2d)
-    # "fp32" or "bf16" (autocast; weights, losses and optimisers stay float32). Not given in the paper
+    # "fp32" or "bf16" (autocast; weights, losses and optimisers stay float32). Not given in the paper; "fp32" chosen
+    # because the published code trains in it.
     precision: str = "fp32"
     size: int = 256  # paper §4, px
     pool_size: int = 50  # AttentionGAN's default
     flip: bool = True  # AttentionGAN's default; the non-mask tensor flips along
-    seed: int = 0  # not given in the paper
+    seed: int = 0  # not given in the paper; chosen because any will do
+    # The rest is not given in the paper and leaves the weights as they are (but for rounding on another device).
     keep_epochs: tuple[int, ...] = ()  # labels whose weights stay on disk; the newest two always do
-    sample_count: int = 8  # pictures in the fixed sample strip; the paper shows one per epoch, eight show the spread
-    tick_steps: int = 50  # one row of metrics per so many steps, and one at each epoch's end
+    sample_count: int = 8  # in the fixed sample strip; chosen because one, as §4.2 has it, shows no spread
+    tick_steps: int = 50  # a row of metrics per so many, and one at each epoch's end; chosen for a readable curve
     device: str = "auto"  # "auto" = CUDA where there is one, else CPU. Not part of the hash
+    compile: bool = False  # torch.compile: other rounding, the same training. Not part of the hash
 
     def __post_init__(self) -> None:
         for name in ("epochs", "betas", "keep_epochs"):
@@ -59,16 +64,20 @@ class TrainConfig:
             ),
             "keep_epochs": (set(self.keep_epochs) <= set(self.epochs), "labels out of epochs"),
             "steps_per_epoch": (self.steps_per_epoch is None or self.steps_per_epoch > 0, "None or at least 1"),
-            "batch_size": (self.batch_size > 0, "at least 1"),
-            "lr": (self.lr > 0, "above 0"),
-            "lambda_nmc": (self.lambda_nmc >= 0, "at least 0"),
+            "lr": (0 < self.lr < math.inf, "above 0 and finite"),
+            "betas": (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
             "nmc_norm": (self.nmc_norm in NMC_NORMS, f"one of {NMC_NORMS}"),
             "upsampling": (self.upsampling in UPSAMPLING, f"one of {', '.join(UPSAMPLING)}"),
             "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            # 24: the least that leaves the discriminator a score
             "size": (self.size % 4 == 0 and self.size >= 24, "divisible by 4 and at least 24"),
             "pool_size": (self.pool_size >= 0, "at least 0"),
-            "tick_steps": (self.tick_steps > 0, "at least 1"),
+            "sample_count": (self.sample_count >= 0, "at least 0"),
         }
+        for name in ("batch_size", "ngf", "ndf", "n_blocks", "tick_steps"):
+            rules[name] = (getattr(self, name) > 0, "at least 1")
+        for name in ("lambda_A", "lambda_B", "identity_ratio", "lambda_nmc"):
+            rules[name] = (0 <= getattr(self, name) < math.inf, "at least 0 and finite")
         for name, (holds, expected) in rules.items():
             if not holds:
                 raise ValueError(f"TrainConfig.{name}: expected {expected}, got {getattr(self, name)!r}")
@@ -90,14 +99,14 @@ class TrainConfig:
         return cls(**values)
 
     def hash(self) -> str:
-        """16 hex digits over everything that shapes the result (all fields but device)."""
-        values = {name: value for name, value in self.to_dict().items() if name != "device"}
+        """16 hex digits over everything that shapes the result (all fields but device and compile)."""
+        values = {name: value for name, value in self.to_dict().items() if name not in HOW}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """Lines "name: mine, not theirs" for the fields that would change the hash."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [f"{k}: {mine[k]!r}, not {theirs[k]!r}" for k in mine if k != "device" and mine[k] != theirs[k]]
+        return [f"{k}: {mine[k]!r}, not {theirs[k]!r}" for k in mine if k not in HOW and mine[k] != theirs[k]]
 
 
 def stable_seed(*parts: str | int) -> int:

@@ -46,13 +46,16 @@ class Translation:
 class Translator:
     """Translates pictures with one generator.
 
-    path: as for `load_generator`; None for the default released model. device: "auto" = CUDA where there is one.
-    batch_size: pictures at a time; it changes speed and memory only.
+    source: a generator, or a path as for `load_generator`; None for the default released model. device: "auto" = CUDA
+    where there is one. batch_size: pictures at a time; it changes speed and memory only.
     """
 
-    def __init__(self, path: Path | str | None = None, device: str = "auto", batch_size: int = 16) -> None:
+    def __init__(
+        self, source: Generator | Path | str | None = None, device: str = "auto", batch_size: int = 16
+    ) -> None:
         self.device = pick_device(device)
-        self.generator = load_generator(path, self.device)
+        given = isinstance(source, Generator)
+        self.generator = source.to(self.device).eval() if given else load_generator(source, self.device)
         self.noise = self.generator.noise
         self.batch_size = batch_size
 

@@ -3,6 +3,8 @@
 Images are float [B, 3, H, W] in [−1, 1], so an L1 of 1 is half of the range. Weights (λ) are applied by the trainer.
 """
 
+from collections.abc import Callable
+
 import torch
 
 NMC_NORMS = ("region", "image", "sum")
@@ -24,7 +26,11 @@ def l1(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def non_mask_change(
-    real_A: torch.Tensor, fake_B: torch.Tensor, non_mask: torch.Tensor, norm: str = "region"
+    real_A: torch.Tensor,
+    fake_B: torch.Tensor,
+    non_mask: torch.Tensor,
+    norm: str = "region",
+    mean_over_ranks: Callable[[torch.Tensor], torch.Tensor] = lambda count: count,
 ) -> torch.Tensor:
     """Non-mask change loss: L1 between rule-based input and output over all pixels outside the mask (paper §4.1).
 
@@ -35,6 +41,8 @@ def non_mask_change(
             0 where the batch has no non-mask pixel.
         "image": all values of the batch: small masks weigh a little more, and one λ still serves every size.
         "sum": the batch size alone: the literal sum over an image; λ must then be scaled with the image size.
+    mean_over_ranks: where several processes share a batch, the mean of their pixel counts ("region" divides by the
+        whole batch's count, so that the mean of the shares' losses is the loss of the batch).
     Raises ValueError for an unknown norm or a non_mask of another shape.
     """
     batch, _, height, width = real_A.shape
@@ -43,7 +51,7 @@ def non_mask_change(
     weight = non_mask.to(fake_B.dtype)
     total = ((fake_B - real_A).abs() * weight).sum()
     if norm == "region":
-        return total / (weight.sum() * real_A.shape[1]).clamp(min=1)
+        return total / (mean_over_ranks(weight.sum()) * real_A.shape[1]).clamp(min=1)
     if norm == "image":
         return total / real_A.numel()
     if norm == "sum":

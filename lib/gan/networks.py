@@ -68,7 +68,7 @@ class Parts(NamedTuple):
 
 
 def instance_norm(x: torch.Tensor) -> torch.Tensor:
-    """Zero mean, unit variance per sample and channel (eps 1e-5), [B, C, H, W] → same shape."""
+    """Zero mean, unit variance per sample and channel, [B, C, H, W] → same shape. eps 1e-5: as published."""
     return F.instance_norm(x, eps=1e-5)
 
 
@@ -124,6 +124,7 @@ class ResizeConv2d(nn.Conv2d):
 
     A transposed convolution with kernel 3 and stride 2 reaches its output pixels through 1, 2 or 4 taps in turn: a
     checker that training has to unlearn. Here every pixel has nine. [B, C_in, H, W] → [B, C_out, 2·H, 2·W].
+    Not given in the paper: kernel 3 chosen as that of the layer replaced, the reflected rim as everywhere else here.
     """
 
     def __init__(self, channels: int, narrower: int) -> None:
@@ -278,7 +279,7 @@ class Discriminator(nn.Module):
     """Three-layer PatchGAN with 4×4 kernels (paper §4): one score per patch, 1 = real, 0 = fake.
 
     "Three-layer" counts the stride-2 convolutions; two stride-1 ones follow. The paper says that it judges "each
-    4 × 4 patch": 4×4 is the kernel, and each score sees 70×70 pixels. ndf 64: AttentionGAN's default.
+    4 × 4 patch": 4×4 is the kernel, and each score sees 70×70 pixels. ndf 64 and the leak 0.2: AttentionGAN's defaults.
     """
 
     def __init__(self, ndf: int = 64) -> None:
@@ -311,7 +312,7 @@ class Discriminator(nn.Module):
 
 
 def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
-    """Draw every weight from N(0, 0.02) (paper §4: "Gaussian"; 0.02 is AttentionGAN's default), set biases to 0."""
+    """Draw every weight from N(0, 0.02) (paper §4: "Gaussian"; 0.02 and biases 0 are AttentionGAN's defaults)."""
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith("bias"):

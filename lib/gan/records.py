@@ -2,16 +2,19 @@
 
 import csv
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from lib.data.files import write_png, write_text
 
 from .batches import TrainData, to_float
 from .config import TrainConfig, stable_seed
+from .disk import writing
 from .networks import Generator, Parts
 
 SAMPLE_COLUMNS = ("epoch", "step", "outside_change", "inside_change")
@@ -25,25 +28,36 @@ class CsvLog:
     columns: tuple[str, ...]
 
     def append(self, row: dict) -> None:
-        """Add a row (a value per column; None is written empty) and flush it to the file."""
-        new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if new:
-                writer.writerow(self.columns)
-            writer.writerow([_cell(row[column]) for column in self.columns])
+        """Add a row (a value per column; None is written empty) and flush it to disk. Raises DiskError."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not self.path.exists():
+            writer.writerow(self.columns)
+        writer.writerow([_cell(row[column]) for column in self.columns])
+        with writing(self.path, needs=text.tell()), self.path.open("a", newline="", encoding="utf-8") as file:
+            file.write(text.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
 
     def cut(self, step: int) -> None:
-        """Drop the rows of steps after `step`, and a last row that a kill left half written."""
-        if step == 0:
+        """Drop the rows of steps after `step`, and whatever a kill left half written. Raises DiskError."""
+        _clean(self.path)
+        # A last row without its newline is half written, even where it parses.
+        whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0] if self.path.exists() else ""
+        if step == 0 or not whole:
             self.path.unlink(missing_ok=True)
-        elif self.path.exists():
-            # A last row without its newline is half written, even where it parses.
-            whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
-            header, *rows = csv.reader(io.StringIO(whole))
-            at = header.index("step")
-            kept = [row for row in rows if len(row) == len(header) and int(row[at]) <= step]
+            return
+        header, *rows = csv.reader(io.StringIO(whole))
+        at = header.index("step")
+        kept = [row for row in rows if len(row) == len(header) and int(row[at]) <= step]
+        with writing(self.path, needs=len(whole)):
             write_text(self.path, "".join(",".join(row) + "\n" for row in (header, *kept)))
+
+
+def _clean(path: Path) -> None:
+    """Remove what killed writes of this file left behind."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink()
 
 
 def _cell(value: object) -> object:
@@ -72,7 +86,10 @@ def snapshot(net_G_AB: Generator, data: TrainData, cfg: TrainConfig, path: Path)
     inputs = to_float(torch.as_tensor(np.array(data.samples[:count]))).to(next(net_G_AB.parameters()).device)
     result = translate_samples(net_G_AB, inputs, cfg)
     kept = result.attention[:, -1:].expand(-1, 3, -1, -1) * 2 - 1
-    write_png(path, strip([inputs, result.output, kept]))
+    picture = strip([inputs, result.output, kept])
+    _clean(path)
+    with writing(path, needs=picture.nbytes):
+        write_png(path, picture)
     if data.samples_non_mask is None:
         return {"outside_change": None, "inside_change": None}
     change = (result.output - inputs).abs().mean(dim=1, keepdim=True).cpu() / 2
@@ -81,6 +98,17 @@ def snapshot(net_G_AB: Generator, data: TrainData, cfg: TrainConfig, path: Path)
         "outside_change": change[outside].mean().item() if outside.any() else None,
         "inside_change": change[~outside].mean().item() if (~outside).any() else None,
     }
+
+
+def strip_bytes(data: TrainData, cfg: TrainConfig) -> int:
+    """About the bytes of one epoch's strip, known before training: the inputs stand for output and attention."""
+    if data.samples is None or cfg.sample_count == 0:
+        return 0
+    inputs = to_float(torch.as_tensor(np.array(data.samples[: cfg.sample_count])))
+    grey = inputs.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    buffer = io.BytesIO()
+    Image.fromarray(strip([inputs, inputs, grey])).save(buffer, "PNG")
+    return buffer.tell()
 
 
 def strip(rows: list[torch.Tensor], gap_px: int = 2) -> np.ndarray:

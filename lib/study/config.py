@@ -101,7 +101,7 @@ PROFILES = {
     ),
     # Batch 1 and resize-convolutions, because they gave far better pictures in the same minutes (LOG.md).
     "evening": Profile(
-        "evening", 128, 16, 16, 1, _passes(3, 3, 2, 5, 18, 28), 200, 480, 700, 640, 48, 150, 8, 2,
+        "evening", 128, 16, 16, 1, _passes(3, 2, 2, 3, 10, 18), 200, 480, 700, 640, 48, 150, 8, 2,
         "the best that two cores can do in about two hours", upsampling="resize",
     ),
     "gpu": Profile(

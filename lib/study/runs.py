@@ -214,7 +214,9 @@ def config_hash(config: dict) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def start_manifest(study: Study, stage: str, config: dict, device: str, data: dict, parent: dict | None) -> dict:
+def start_manifest(
+    study: Study, stage: str, config: dict, device: str, data: dict, parent: dict | None, devices: int = 1
+) -> dict:
     """Write `manifest.json` of a stage with status "running".
 
     A resumed stage keeps its first start and counts its sessions.
@@ -229,6 +231,7 @@ def start_manifest(study: Study, stage: str, config: dict, device: str, data: di
         "git": git_state(),
         "versions": versions(),
         "device": device_name(device),
+        "devices": devices,
         "seed": config.get("seed", study.seed),
         "data": data,
         "parent": parent,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lib.data.files import read_json, sha256, write_json
 from lib.gan import CheckpointError, NoiseConfig, TrainConfig, list_checkpoints, pick_device, pick_precision, train
+from lib.gan.job import launch, write_job
 from lib.study.config import (
     LAMBDA_NMC,
     NMC_NORM,
@@ -62,11 +63,17 @@ def train_config(
     steps_per_epoch: int | None = None,
     seed: int | None = None,
     device: str = "auto",
+    compile: str = "auto",
 ) -> TrainConfig:
     """The resolved training configuration of a stage under the study's profile.
 
     `epochs`, `batch_size`, `steps_per_epoch` and `seed` replace the profile's values; None or 0 keeps them.
+    `compile`: torch.compile, "on", "off" or "auto": on CUDA, where a run outlasts the compiling.
+
+    Raises StudyError for another value of `compile`.
     """
+    if compile not in ("auto", "on", "off"):
+        raise StudyError(f"compile is {compile!r}; choose auto, on or off")
     profile = study.profile
     passes = epochs or (profile.passes[stage.name] if profile.passes else None)
     labels = epoch_labels(stage, passes)
@@ -92,6 +99,7 @@ def train_config(
         sample_count=profile.sample_count,
         tick_steps=min(50, max(1, (steps or 250) // 5)),  # at least five points on the curves per pass
         device=device,
+        compile=compile == "on" or (compile == "auto" and pick_device(device).type == "cuda"),
     )
 
 
@@ -132,11 +140,12 @@ def parent_checkpoint(study: Study, stage: Stage) -> dict | None:
     }
 
 
-def run_stage(study: Study, name: str, progress: bool = True, **overrides) -> StageRun:
+def run_stage(study: Study, name: str, progress: bool = True, devices: int = 1, **overrides) -> StageRun:
     """Train a stage to its end, resume it where it was interrupted, or return it at once if it is finished.
 
     Args:
         name: "pretraining" or "stage1" … "stage5".
+        devices: processes, one for each GPU, that share every batch; the batch size stays that of all together.
         overrides: see `train_config`.
 
     Raises:
@@ -151,16 +160,13 @@ def run_stage(study: Study, name: str, progress: bool = True, **overrides) -> St
     folder = study.stage_dir(name)
     path = folder / "manifest.json"
     before = read_json(path) if path.exists() else None
-    start_manifest(study, name, config.to_dict(), str(pick_device(config.device)), facts, parent)
+    start_manifest(study, name, config.to_dict(), str(pick_device(config.device)), facts, parent, devices)
+    start = study.root / parent["checkpoint"] if parent else None
+    write_job(folder, config, data, start, parent)
     try:
-        result = train(
-            config,
-            data,
-            folder,
-            init_from=study.root / parent["checkpoint"] if parent else None,
-            parent=parent,
-            progress=progress,
-        )
+        if devices > 1:
+            launch(folder, devices)
+        result = train(config, data, folder, init_from=start, parent=parent, progress=progress)
     except CheckpointError:  # refused before a step was taken: what is there keeps its manifest
         if before:
             write_json(path, before)

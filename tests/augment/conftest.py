@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 
+from lib.gan import released as released_models
+
 
 def _portrait(size: int) -> np.ndarray:
     """uint8 [size, size, 3]: head and shoulders."""
@@ -49,3 +51,26 @@ def checkpoint(tmp_path_factory) -> Path:
     init_weights(net, torch.Generator().manual_seed(0))
     root = tmp_path_factory.mktemp("checkpoints")
     return write_checkpoint(root, 1, {"net_G_AB": net}, {}, {"config": {"size": 64}})
+
+
+@pytest.fixture(scope="session")
+def _models(checkpoint, tmp_path_factory) -> Path:
+    """A registry with two released models made of the untrained generator; "tiny" is the default."""
+    root = tmp_path_factory.mktemp("models")
+    for name, limit in (("other", 2**20), ("tiny", 12_000)):
+        released_models.pack_released(checkpoint, root / name, {"trained_on": "nothing"}, limit)
+        released_models.register_released(root / name, default=name == "tiny")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _nothing_released(tmp_path_factory, monkeypatch):
+    """The tests do not depend on which models this copy of the package holds."""
+    monkeypatch.setattr(released_models, "WEIGHTS", tmp_path_factory.getbasetemp() / "no models")
+
+
+@pytest.fixture
+def models(_models, monkeypatch) -> Path:
+    """The registry is the package's for this test."""
+    monkeypatch.setattr(released_models, "WEIGHTS", _models)
+    return _models

@@ -104,7 +104,7 @@ def test_a_process_ends_in_one_line_too(tmp_path):
     Image.new("RGB", (90, 90)).save(tmp_path / "wall" / "wall.png")
     (tmp_path / "wall" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     for arguments, status, words in (
-        ((), 2, "no released model"),
+        (("--rule-only", "--checkpoint", "x"), 2, "exclude each other"),
         (("--rule-only", "--quiet", "--workers", 0), 1, "no face was masked (no face 1, unreadable 1)"),
     ):
         process = start(tmp_path / "wall", tmp_path / "out", *arguments)
@@ -179,10 +179,56 @@ def test_a_checkpoint_from_the_command_line(faces, checkpoint, tmp_path, capsys)
     assert main([*call, "--margin", "0.1", "--force"]) == 0
 
 
+def test_without_a_choice_the_default_released_model_is_used_and_told(faces, models, tmp_path, capsys):
+    shutil.copytree(faces / "deep", tmp_path / "in")
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--workers", "0", "--quiet"]
+    assert main(call) == 0
+    digest = json.loads((models / "tiny" / "model.json").read_text())["sha256"]
+    line = f"model      tiny, the released model used by default, sha256 {digest[:12]}…, faces at 64 px"
+    assert line in capsys.readouterr().out.splitlines()
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (run["fingerprint"]["checkpoint"], run["fingerprint"]["checkpoint_sha256"]) == ("tiny", digest)
+    first = files(tmp_path / "out", ".png")
+
+    assert main([*call, "--checkpoint", "tiny"]) == 0, "the same run, named"
+    told = capsys.readouterr().out
+    assert "this run   0 pictures" in told
+    assert f"model      tiny, sha256 {digest[:12]}" in told
+    assert main([*call, "--checkpoint", "other"]) == 2
+    assert "checkpoint was tiny, now other" in capsys.readouterr().err
+    assert main([*call, "--rule-only", "--force"]) == 0
+    assert "model      none, masks drawn by rule" in capsys.readouterr().out
+    assert files(tmp_path / "out", ".png") != first
+    assert main([*call, "--checkpoint", str(models / "other"), "--force"]) == 0
+    capsys.readouterr()
+    assert files(tmp_path / "out", ".png") == first, "the same weights in one part"
+
+
+def test_a_damaged_released_model_ends_in_one_line(faces, models, tmp_path, monkeypatch, capsys):
+    shutil.copytree(models, tmp_path / "models")
+    monkeypatch.setattr("lib.gan.released.WEIGHTS", tmp_path / "models")
+    part = next((tmp_path / "models" / "tiny").glob("part-00002-*"))
+    part.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    assert main([str(faces), str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert part.name in told
+    assert "git lfs pull" in told
+    assert len(told.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_help_tells_what_a_reader_must_know(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for words in ("PNG, because", "exit status", "0 = untouched", "failures.csv", "--rule-only", "--checkpoint"):
+    for words in (
+        "PNG, because",
+        "exit status",
+        "0 = untouched",
+        "failures.csv",
+        "--rule-only",
+        "--checkpoint",
+        "released model",
+    ):
         assert words in text

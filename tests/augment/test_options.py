@@ -44,6 +44,7 @@ def test_pictures_that_would_collide_keep_their_suffix(sources, expected):
         ({}, "no released model"),
         ({"rule_only": True, "checkpoint": Path("x.safetensors")}, "exclude"),
         ({"checkpoint": Path("missing.safetensors")}, "missing.safetensors: no such checkpoint"),
+        ({"checkpoint": "unknown"}, r"no released model of that name \(there are: none yet\)"),
         ({"rule_only": True, "batch_size": 0}, "--batch-size must be at least 1, got 0"),
         ({"rule_only": True, "workers": -1}, "--workers"),
         ({"rule_only": True, "limit": 0}, "--limit"),
@@ -60,6 +61,33 @@ def test_options_that_cannot_be_meant_are_refused_in_one_line(options, words):
 
 def test_a_checkpoint_folder_stands_for_its_generator(checkpoint):
     assert Options(checkpoint=checkpoint).checked().checkpoint == checkpoint / "net_G_AB.safetensors"
+
+
+def test_a_released_model_is_found_by_name_by_folder_and_by_default(models):
+    for which in (None, "tiny", Path("tiny"), models / "tiny"):
+        options = Options(checkpoint=which).checked()
+        assert options.checkpoint == models / "tiny"
+        assert options.checked() == options, "checking twice changes nothing"
+    assert Options(checkpoint="other").checked().checkpoint == models / "other"
+    assert Options(rule_only=True).checked().checkpoint is None
+    with pytest.raises(AugmentError, match="there are: tiny, other"):
+        Options(checkpoint="thrid").checked()
+
+
+def test_a_damaged_registry_is_told_in_one_line(models, tmp_path, monkeypatch):
+    (tmp_path / "registry.json").write_text("{")
+    monkeypatch.setattr("lib.gan.released.WEIGHTS", tmp_path)
+    with pytest.raises(AugmentError, match=r"registry\.json: damaged"):
+        Options().checked()
+
+
+def test_the_fingerprint_knows_a_released_model_by_name_and_checksum(models, faces):
+    from lib.gan.released import read_model
+
+    told = Options().checked().fingerprint(faces)
+    assert (told["checkpoint"], told["checkpoint_sha256"]) == ("tiny", read_model(models / "tiny")["sha256"])
+    assert told == Options(checkpoint=models / "tiny").checked().fingerprint(faces)
+    assert told != Options(checkpoint="other").checked().fingerprint(faces)
 
 
 def test_folders_that_cannot_be_used_are_refused(tmp_path, faces):

@@ -79,6 +79,10 @@ def test_the_training_size_is_found(tmp_path, checkpoint):
     assert training_size(tmp_path / "bare.safetensors") == 256, "the paper's"
 
 
+def test_a_released_model_tells_its_size(models):
+    assert training_size(models / "tiny") == 64
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"PK\x03\x04 a pickle in a zip")
     with pytest.raises(AugmentError, match="not a safetensors checkpoint"):

@@ -79,7 +79,11 @@ def test_data_that_does_not_fit_is_refused_by_name(tiny, toy_data):
     cases = {
         r"TrainData\.A: expected uint8 \[N, 3, 32, 32\], got float32": TrainData(A.astype("f4"), B, keep),
         r"TrainData\.B: expected .* got uint8 \[5, 3, 16, 16\]": TrainData(A, B[:, :, :16, :16], keep),
-        r"TrainData\.B: no images": TrainData(A, B[:0], keep),
+        r"TrainData\.A: no images, expected at least 2; check what was filtered": TrainData(A[:0], B, keep[:0]),
+        r"TrainData\.B: no images, expected at least 2": TrainData(A, B[:0], keep),
+        r"TrainData\.A: 1 image, expected at least 2": TrainData(A[:1], B, keep[:1]),
+        r"TrainData\.B: 1 image, expected at least 2": TrainData(A, B[:1], keep),
+        r"TrainData\.samples: no images; give None": TrainData(A, B, keep, samples=A[:0]),
         r"TrainData\.non_mask: expected one per image of A, got 3": TrainData(A, B, keep[:3]),
         r"TrainData\.samples_non_mask: expected one per image": TrainData(A, B, keep, samples_non_mask=keep),
         r"lambda_nmc is 10.0 but TrainData\.non_mask is None": TrainData(A, B),
@@ -88,3 +92,4 @@ def test_data_that_does_not_fit_is_refused_by_name(tiny, toy_data):
         with pytest.raises(ValueError, match=message):
             data.check(tiny())
     TrainData(A, B).check(tiny(lambda_nmc=0.0))
+    TrainData(A[:2], B[:2], keep[:2]).check(tiny())

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from lib.gan import CheckpointError, Model, load_network, read_meta
 from lib.gan.checkpoints import (
@@ -43,6 +45,30 @@ def test_one_file_alone_is_enough_to_load_a_network(model, tmp_path):
         assert type(loaded) is type(net)
         assert loaded.config() == net.config()
         assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), net.state_dict().values()))
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+def test_the_upsampling_is_built_again(tiny, tmp_path, upsampling):
+    model = Model(tiny(upsampling=upsampling))
+    net = load_network(save(tmp_path, model, 1) / "net_G_BA.safetensors")
+    assert net.upsampling == upsampling
+    noise = [torch.Generator().manual_seed(0) for _ in range(2)]
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert torch.equal(net(x, noise[0]), model.net_G_BA(x, noise[1]))
+    other = {"transposed": "resize", "resize": "transposed"}[upsampling]
+    with pytest.raises(CheckpointError, match=r"net_G_AB.*do not fit.*deconv1_attention\.weight: expected \("):
+        load_weights(Model(tiny(upsampling=other)).networks, tmp_path / "epoch_0001")
+
+
+def test_a_file_from_before_upsampling_loads_as_transposed(model, tmp_path):
+    path = save(tmp_path, model, 1) / "net_G_AB.safetensors"
+    with safe_open(path, framework="pt") as file:
+        note = json.loads(file.metadata()["network"])
+    del note["config"]["upsampling"]
+    save_file(load_file(path), path, metadata={"network": json.dumps(note)})
+    net = load_network(path)
+    assert net.upsampling == "transposed"
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), model.net_G_AB.state_dict().values()))
 
 
 def test_meta_tells_what_it_is(model, tmp_path):

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
-from lib.gan import NoiseConfig, TrainConfig, stable_seed
+from lib.gan import NoiseConfig, TrainConfig, pick_precision, stable_seed
 
 
 def test_defaults_are_the_papers():
@@ -13,6 +15,7 @@ def test_defaults_are_the_papers():
     assert (cfg.batch_size, cfg.lr, cfg.betas[0], cfg.size, cfg.n_blocks) == (4, 2e-4, 0.5, 256, 9)
     assert (cfg.epochs[0], cfg.epochs[-1], len(cfg.epochs)) == (1, 60, 60)
     assert (cfg.lambda_A, cfg.lambda_B, cfg.lambda_nmc, cfg.noise.active) == (10, 10, 0, False)
+    assert (cfg.upsampling, cfg.precision) == ("transposed", "fp32")
 
 
 def test_goes_through_json_unchanged(tiny):
@@ -20,6 +23,12 @@ def test_goes_through_json_unchanged(tiny):
     back = TrainConfig.from_dict(json.loads(json.dumps(cfg.to_dict())))
     assert back == cfg
     assert back.hash() == cfg.hash()
+
+
+def test_a_file_from_before_upsampling_and_precision_means_what_it_was(tiny):
+    values = tiny().to_dict()
+    del values["upsampling"], values["precision"]
+    assert TrainConfig.from_dict(values) == tiny()
 
 
 def test_hash_follows_every_field_but_the_device(tiny):
@@ -30,8 +39,10 @@ def test_hash_follows_every_field_but_the_device(tiny):
         tiny(noise=NoiseConfig((0, 1, 0.2), "full")),
         tiny(epochs=(299, 313)),
         tiny(nmc_norm="image"),
+        tiny(upsampling="resize"),
+        tiny(precision="bf16"),
     ]
-    assert len({cfg.hash(), *(c.hash() for c in changed)}) == 6
+    assert len({cfg.hash(), *(c.hash() for c in changed)}) == 8
     assert tiny(device="cuda").hash() == cfg.hash()
     assert cfg.differences(tiny(device="cuda")) == []
     assert cfg.differences(tiny(lr=1e-4)) == ["lr: 0.0002, not 0.0001"]
@@ -44,10 +55,24 @@ def test_hash_follows_every_field_but_the_device(tiny):
         {"epochs": (5, 4)},
         {"keep_epochs": (1000,)},
         {"size": 34},
+        {"size": 254},
         {"size": 16},
         {"nmc_norm": "mean"},
         {"lr": 0},
+        {"lr": float("nan")},
+        {"betas": (0.5,)},
+        {"betas": (0.5, 1)},
+        {"lambda_A": -1},
+        {"lambda_B": float("inf")},
         {"lambda_nmc": -1},
+        {"lambda_nmc": float("nan")},
+        {"identity_ratio": -0.5},
+        {"upsampling": "bilinear"},
+        {"precision": "fp16"},
+        {"ngf": 0},
+        {"n_blocks": 0},
+        {"sample_count": -1},
+        {"tick_steps": 0},
         {"steps_per_epoch": 0},
         {"batch_size": 0},
     ],
@@ -56,6 +81,15 @@ def test_nonsense_is_refused_by_name(tiny, wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=rf"TrainConfig\.{name}: expected"):
         tiny(**wrong)
+
+
+def test_bfloat16_only_where_the_processor_has_it():
+    assert pick_precision(torch.device("cuda")) == "bf16"
+    assert pick_precision(torch.device("mps")) == "fp32"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        has_it = "avx512_bf16" in cpuinfo.read_text()
+        assert pick_precision(torch.device("cpu")) == ("bf16" if has_it else "fp32")
 
 
 def test_unknown_fields_are_refused():

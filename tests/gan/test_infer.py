@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.gan import CheckpointError, Generator, Model, Translator, load_generator
+from lib.gan import CheckpointError, Generator, Model, Translator, load_generator, seconds_per_face
 from lib.gan.checkpoints import write_checkpoint
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
@@ -18,7 +18,7 @@ def folder(tiny, tmp_path):
     with torch.no_grad():
         for parameter in model.net_G_AB.parameters():
             parameter.mul_(10)
-    return write_checkpoint(tmp_path, 313, model.networks, {}, {"step": 9})
+    return write_checkpoint(tmp_path, 313, model.networks, {}, {"step": 9, "config": {"size": 32}})
 
 
 def test_folder_and_file_load_the_same_generator(folder):
@@ -90,3 +90,54 @@ def test_wrong_input_is_refused_in_words(folder):
         translator.translate(PICTURES.astype(np.float32), SEEDS)
     with pytest.raises(ValueError, match="divisible by 4"):
         translator.translate(PICTURES[:, :30], SEEDS)
+
+
+@pytest.fixture
+def released(folder, tmp_path, monkeypatch):
+    """The same weights as a released model, the default."""
+    from lib.gan import released as module
+
+    module.pack_released(folder, tmp_path / "weights" / "tiny", {"trained_on": "noise"}, 12_000)
+    module.register_released(tmp_path / "weights" / "tiny", default=True)
+    monkeypatch.setattr(module, "WEIGHTS", tmp_path / "weights")
+    return tmp_path / "weights" / "tiny"
+
+
+def test_a_released_model_translates_by_name_by_folder_and_by_default(folder, released):
+    results = [Translator(which, "cpu").translate(PICTURES, SEEDS) for which in (None, "tiny", released, str(released))]
+    for other in results[1:]:
+        assert np.array_equal(results[0].images, other.images)
+        assert np.array_equal(results[0].attention, other.attention)
+    exact = Translator(folder, "cpu").translate(PICTURES, SEEDS)
+    change = np.abs(exact.images.astype(int) - results[0].images)
+    assert 0 < change.mean() < 3, "the weights were rounded, not replaced"
+    with pytest.raises(CheckpointError, match=r"no released model of that name \(there are: tiny\)"):
+        Translator("other", "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_cpus_pictures(released):
+    """Noise is drawn on the CPU for either, so that only the rounding of sums differs (cuDNN may take TF32)."""
+    a, b = (Translator("tiny", device).translate(PICTURES, SEEDS) for device in ("cpu", "cuda"))
+    assert np.abs(a.images.astype(int) - b.images).mean() < 1
+    assert np.abs(a.attention - b.attention).mean() < 0.01
+
+
+def test_the_cost_of_a_face_is_the_median_batch_without_the_first(folder, monkeypatch):
+    translator = Translator(folder, "cpu", batch_size=7)
+    clock = iter([0, 90, 100, 104, 200, 208, 300, 330])  # batches of 90 (warming up), 4, 8 and 30 seconds
+    seen = []
+    translate = translator.translate
+
+    def watched(images, seeds):
+        seen.append((images.shape, len(seeds), translator.batch_size))
+        return translate(images, seeds)
+
+    monkeypatch.setattr(translator, "translate", watched)
+    monkeypatch.setattr("lib.gan.infer.time.perf_counter", lambda: next(clock))
+    assert seconds_per_face(translator, 32, 4, repeats=3) == 8 / 4
+    assert seen == [((4, 32, 32, 3), 4, 4)] * 4
+    assert translator.batch_size == 7
+    monkeypatch.undo()
+    assert 0 < seconds_per_face(translator, 32, 2, repeats=1) < 60

@@ -2,12 +2,13 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lib.gan import Discriminator, Generator, NoiseConfig, init_weights
-from lib.gan.networks import instance_norm
+from lib.gan.networks import UPSAMPLING, ResizeConv2d, instance_norm
 
 PLACES = ("input", "pre_norm", "post_norm")
 SHAPES = ("pixel", "channel", "full")
@@ -17,9 +18,9 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def generator(noise: NoiseConfig | None = None, seed: int = 0) -> Generator:
+def generator(noise: NoiseConfig | None = None, seed: int = 0, upsampling: str = "transposed") -> Generator:
     """Weights ten times the usual, so that contents leave the neighbourhood of zero and noise shows."""
-    net = init_weights(Generator(4, n_blocks=2, noise=noise), seeded(seed))
+    net = init_weights(Generator(4, n_blocks=2, noise=noise, upsampling=upsampling), seeded(seed))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(10)
@@ -40,6 +41,15 @@ def test_parameter_counts_of_the_published_sizes():
     assert sum(p.numel() for p in Discriminator().parameters()) == sum(i * o * k * k + o for i, o, k in layers)
 
 
+def test_resize_convolutions_have_as_many_parameters_by_the_same_names():
+    """3×3 either way; only the order of the two channel axes differs."""
+    one, two = (Generator(4, upsampling=name).state_dict() for name in UPSAMPLING)
+    assert one.keys() == two.keys()
+    for key in one:
+        swap = key in {f"deconv{i}_{kind}.weight" for i in (1, 2) for kind in ("content", "attention")}
+        assert (one[key].transpose(0, 1) if swap else one[key]).shape == two[key].shape
+
+
 def test_names_are_those_of_the_published_network():
     names = {key.rpartition(".")[0] for key in Generator(4).state_dict()}
     blocks = {f"resnet_blocks.{i}.conv{j}" for i in range(9) for j in (1, 2)}
@@ -47,10 +57,11 @@ def test_names_are_those_of_the_published_network():
     assert names == {"conv1", "conv2", "conv3"} | blocks | pipelines
 
 
+@pytest.mark.parametrize("upsampling", UPSAMPLING)
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (36, 64), (8, 12)])
-def test_parts_blend_to_the_output(height, width):
+def test_parts_blend_to_the_output(height, width, upsampling):
     x = picture(2, height, width)
-    parts = generator()(x, return_parts=True)
+    parts = generator(upsampling=upsampling)(x, return_parts=True)
     assert parts.output.shape == x.shape
     assert parts.contents.shape == (2, 9, 3, height, width)
     assert parts.attention.shape == (2, 10, height, width)
@@ -60,6 +71,75 @@ def test_parts_blend_to_the_output(height, width):
     for i in range(9):
         blend = blend + parts.contents[:, i] * parts.attention[:, i : i + 1]
     assert torch.allclose(parts.output, blend, atol=1e-6)
+
+
+def test_resize_convolution_by_hand():
+    """Every pixel repeated, one reflected row around, nine taps summed up: in NumPy."""
+    layer = init_weights(ResizeConv2d(4, 3), seeded(0)).double()
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([0.1, -0.2, 0.3]))
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 6))
+    got = layer(torch.from_numpy(x)).detach().numpy()
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    padded = np.pad(x.repeat(2, axis=2).repeat(2, axis=3), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    assert got.shape == (2, 3, 10, 12)
+    for b, o, row, column in itertools.product(range(2), range(3), range(10), range(12)):
+        expected = (padded[b, :, row : row + 3, column : column + 3] * weight[o]).sum() + bias[o]
+        assert abs(got[b, o, row, column] - expected) < 1e-12
+
+
+@pytest.mark.parametrize(("upsampling", "kinds"), [("transposed", 4), ("resize", 1)])
+def test_only_transposed_convolutions_draw_a_checker_on_a_plain_picture(upsampling, kinds):
+    layer = init_weights(UPSAMPLING[upsampling](4, 3), seeded(0)).double()
+    plain = torch.rand(1, 4, 1, 1, generator=seeded(1)).double().expand(1, 4, 8, 8)
+    out = layer(plain)
+    assert out.shape == (1, 3, 16, 16)
+    inner = out[0, :, 2:14, 2:14]  # away from the zeros around a transposed convolution's input
+    phases = torch.stack([inner[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    assert (phases - phases[..., :1, :1]).abs().max() < 1e-12  # every second pixel is the same
+    values = phases[:, :, 0, 0]  # [phase, channel]
+    for channel in range(3):
+        assert len({round(v, 9) for v in values[:, channel].tolist()}) == kinds
+    if upsampling == "resize":
+        assert (out - out[..., :1, :1]).abs().max() < 1e-12  # to the very edge
+
+
+def test_unknown_upsampling_is_refused():
+    with pytest.raises(ValueError, match="upsampling: expected one of transposed, resize, got 'bilinear'"):
+        Generator(4, upsampling="bilinear")
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLING)
+def test_a_generator_is_built_again_from_its_config(upsampling):
+    net = Generator(4, 3, 5, NoiseConfig((0, 1, 0.2), "full"), upsampling)
+    again = Generator.from_config(net.config())
+    assert again.config() == net.config()
+    again.load_state_dict(net.state_dict())
+    x = picture()
+    assert torch.equal(net(x, seeded(0)), again(x, seeded(0)))
+
+
+def test_a_config_from_before_upsampling_means_transposed():
+    config = Generator(4).config()
+    del config["upsampling"]
+    assert Generator.from_config(config).upsampling == "transposed"
+
+
+def test_double_precision_stays_double():
+    assert generator().double()(picture().double()).dtype == torch.float64
+    assert Discriminator(4).double()(picture().double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLING)
+def test_half_precision_within_comes_out_as_float(upsampling):
+    net, disc = generator(upsampling=upsampling), init_weights(Discriminator(4), seeded(0))
+    with torch.no_grad():
+        expected = net(picture(), return_parts=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            parts, score = net(picture(), return_parts=True), disc(picture())
+    assert {part.dtype for part in (*parts, score)} == {torch.float32}
+    assert (parts.attention.sum(1) - 1).abs().max() < 1e-6  # the softmax itself is not rounded
+    assert 0 < (parts.output - expected.output).abs().mean() < 0.02
 
 
 def test_attention_on_the_input_alone_gives_the_input_back():
@@ -120,6 +200,17 @@ def test_noise_repeats_by_seed_and_differs_between_seeds(shape, place):
     first, again, other = (net(picture(), seeded(s)) for s in (7, 7, 8))
     assert torch.equal(first, again)
     assert (first - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("shape", "place"), list(itertools.product(SHAPES, PLACES)))
+def test_noise_is_fresh_in_every_call_and_the_calls_repeat_in_turn(shape, place):
+    net, x = generator(NoiseConfig((0, 1, 0.2), shape, place)), picture()
+    source, again = seeded(7), seeded(7)
+    first, second = net(x, source), net(x, source)
+    assert (first - second).abs().max() > 1e-3
+    assert (first[0] - net(x[:1].expand(2, -1, -1, -1), seeded(7))[1]).abs().max() > 1e-3  # and in every sample
+    assert torch.equal(first, net(x, again))
+    assert torch.equal(second, net(x, again))
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])

@@ -183,11 +183,25 @@ def test_another_configuration_is_refused(tiny, toy_data, whole):
     run = whole(tiny(), toy_data)
     with pytest.raises(CheckpointError, match=r"lambda_nmc: 5.0, not 10.0; seed: 1, not 0"):
         train(tiny(lambda_nmc=5.0, seed=1), toy_data, run, progress=False)
+    with pytest.raises(CheckpointError, match=r"epoch_0510 belongs to another .*stage: 'stage4', not 'stage5'.*delete"):
+        train(tiny(stage="stage4"), toy_data, run, progress=False)
+    with pytest.raises(CheckpointError, match=r"upsampling: 'resize', not 'transposed'; precision: 'bf16', not 'fp32'"):
+        train(tiny(upsampling="resize", precision="bf16"), toy_data, run, progress=False)
     with pytest.raises(CheckpointError, match=r"parent: .*stage4.* not None"):
         train(tiny(), toy_data, run, parent={"stage": "stage4"}, progress=False)
     toy_data.B = toy_data.B[:4]
     with pytest.raises(CheckpointError, match=r"images: .*'B': 4.* not .*'B': 5"):
         train(tiny(), toy_data, run, progress=False)
+
+
+def test_data_that_does_not_fit_is_refused_before_anything_is_written(tiny, toy_data, tmp_path):
+    toy_data.non_mask = None
+    with pytest.raises(ValueError, match=r"lambda_nmc is 10\.0 but TrainData\.non_mask is None: compute the tensors"):
+        train(tiny(), toy_data, tmp_path / "run", progress=False)
+    toy_data.B = toy_data.B[:1]
+    with pytest.raises(ValueError, match=r"TrainData\.B: 1 image, expected at least 2"):
+        train(tiny(lambda_nmc=0.0), toy_data, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def poisoned(values_at):
