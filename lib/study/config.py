@@ -101,8 +101,8 @@ PROFILES = {
     ),
     # Batch 1 and resize-convolutions, because they gave far better pictures in the same minutes (LOG.md).
     "evening": Profile(
-        "evening", 128, 16, 16, 1, _passes(3, 2, 2, 3, 10, 18), 200, 480, 700, 640, 48, 150, 8, 2,
-        "the best that two cores can do in about two hours", upsampling="resize",
+        "evening", 128, 16, 16, 1, _passes(2, 2, 1, 2, 8, 14), 200, 480, 700, 640, 48, 150, 8, 2,
+        "the best that two cores can do in about an hour", upsampling="resize",
     ),
     "gpu": Profile(
         "gpu", 256, 64, 64, 4, _passes(6, 8, 6, 8, 24, 32), 250, 1_200, 1_800, 1_695, 200, 400, 12, 4,

@@ -4,8 +4,10 @@ The reference shares no layer with the library: convolutions are sums over patch
 convolutions of a zero-stuffed input, instance norm is mean and variance, and no passes are joined.
 """
 
+import functools
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -333,3 +335,17 @@ def test_four_images_are_learnt(tiny, toy_data):
     model, at = Model(cfg), [LOSSES.index("loss_cycle_A"), LOSSES.index("loss_cycle_B")]
     cycle = [train_step(model, make_batch(cfg, toy_data, s), cfg, s)[at].sum().item() for s in range(60)]
     assert np.mean(cycle[-5:]) < 0.5 * np.mean(cycle[:3])
+
+
+def test_a_compiled_step_is_the_step(cfg, tiny, toy_data, monkeypatch):
+    """Traced as a whole, without falling back to Python. The tracer's own backend: making kernels takes minutes."""
+    traced = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", traced)
+    config = tiny(compile=True)
+    models = {c.compile: (Model(c), c) for c in (config, replace(config, compile=False))}
+    for step in range(2):
+        batch = make_batch(config, toy_data, step)
+        compiled, eager = (train_step(*models[key][:1], batch, models[key][1], step) for key in (True, False))
+        torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
+    assert "conv1.weight" in models[True][0].net_G_AB.state_dict()
+    assert config.hash() == replace(config, compile=False).hash()
