@@ -71,9 +71,9 @@ def write_checkpoint(
     root, target = Path(root), Path(root) / folder_name(epoch)
     temporary = root / f".tmp_{target.name}_{os.getpid()}"
     tensors = [*trainer.values(), *(value for net in networks.values() for value in net.state_dict().values())]
-    try:
-        with writing(target, needs=sum(value.nbytes for value in tensors)):
-            clean(root)
+    with writing(target, needs=sum(value.nbytes for value in tensors)):
+        clean(root)
+        try:
             temporary.mkdir(parents=True)
             for name, net in networks.items():
                 # One key: safetensors writes several in random order, and equal runs shall give equal files.
@@ -83,14 +83,17 @@ def write_checkpoint(
             files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
             meta = {"format": FORMAT, "epoch": epoch, **meta, "files": files}
             write_json(temporary / "meta.json", {**meta, "sha256": _digest(meta)})
+            readable = temporary.stat().st_mode & 0o666  # safetensors would leave its files to their owner alone
+            for path in temporary.iterdir():
+                path.chmod(readable)
             for path in (*temporary.iterdir(), temporary):
                 _flush(path)
             if target.exists():
                 os.replace(target, root / f".tmp_old_{target.name}_{os.getpid()}")
             os.replace(temporary, target)
             _flush(root)
-    finally:
-        clean(root)
+        finally:
+            clean(root)
     return target
 
 

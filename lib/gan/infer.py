@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib.data.files import read_json, sha256
 from lib.data.images import to_pixels, to_tensor
 
 from .checkpoints import CheckpointError, load_network
@@ -27,6 +28,10 @@ def load_generator(path: Path | str | None = None, device: torch.device | str = 
     path = find_weights(path)
     if path.is_dir():
         return load_released(path, device)
+    beside = path.with_name("meta.json")
+    expected = read_json(beside).get("files", {}).get(path.name) if beside.is_file() else None
+    if expected and sha256(path) != expected:
+        raise CheckpointError(f"{path}: damaged (its content is not what {beside.name} lists); use another checkpoint")
     net = load_network(path, device)
     if not isinstance(net, Generator):
         raise CheckpointError(f"{path}: expected a generator, got a {type(net).__name__}; use net_G_AB.safetensors")

@@ -74,7 +74,9 @@ def find_weights(which: Path | str | None = None, root: Path | None = None) -> P
         raise CheckpointError(f"no released model is the default; name one (there are: {known})")
     if entry is None:
         path = path / SOURCE if path.is_dir() else path
-        raise CheckpointError(f"{path}: no such checkpoint file, and no released model of that name (there are: {known})")
+        raise CheckpointError(
+            f"{path}: no such checkpoint file, and no released model of that name (there are: {known})"
+        )
     if read_model(entry["folder"])["sha256"] != entry["sha256"]:
         raise CheckpointError(f"{entry['folder'] / MODEL}: not the model that {REGISTRY} lists; restore both")
     return entry["folder"]

@@ -9,6 +9,7 @@ config.stable_seed), so on a CPU with the same number of threads the result equa
 bit. Of several processes (see ranks) each computes its share of every batch and the first one writes.
 """
 
+import fcntl
 import json
 import math
 import time
@@ -71,11 +72,47 @@ def train(
     On resume the configuration, the number of images and a given parent must be those of the run; that the images are
     the same ones is for the caller to know.
     Raises ValueError for data that does not fit cfg, CheckpointError for a run folder of another configuration or data
-    and for an unusable init_from, TrainError where a loss is not finite or has exploded, or a file cannot be written.
+    and for an unusable init_from, TrainError where a loss is not finite or has exploded, a file cannot be written, or
+    another process trains in the same folder.
     """
     data.check(cfg)
-    run_dir, device, ranks = Path(run_dir), pick_device(cfg.device), Ranks.current()
+    ranks = Ranks.current()
     ranks.part(cfg.batch_size)
+    with _locked(Path(run_dir), ranks):
+        return _train(cfg, data, Path(run_dir), ranks, init_from, parent, progress, on_epoch)
+
+
+@contextmanager
+def _locked(run_dir: Path, ranks: Ranks):
+    """Within the block no other process trains in run_dir. The lock goes with the process, however it ends."""
+    if not ranks.first:
+        yield
+        return
+    try:
+        with writing(run_dir, needs=0):
+            run_dir.mkdir(parents=True, exist_ok=True)
+            file = (run_dir / ".lock").open("w")
+    except DiskError as error:
+        raise TrainError(str(error)) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainError(f"{run_dir}: another process trains in this folder; wait for it or stop it") from None
+        yield
+
+
+def _train(
+    cfg: TrainConfig,
+    data: TrainData,
+    run_dir: Path,
+    ranks: Ranks,
+    init_from: Path | str | None,
+    parent: dict | None,
+    progress: bool,
+    on_epoch: Callable[[int, dict], None] | None,
+) -> Result:
+    device = pick_device(cfg.device)
     steps_per_epoch = cfg.steps_in_epoch(len(data.A), len(data.B))
     total_steps = len(cfg.epochs) * steps_per_epoch
     counts = {"A": len(data.A), "B": len(data.B)}
@@ -167,10 +204,8 @@ class _Records:
         """Drop rows of steps that are done again. Gives a line on the room the stage takes on disk."""
         if not self.writes:
             return ""
-        with self._saving(step, "its start"):
+        with self._saving(step, "before training"):
             room = checkpoints.check_room(self.cfg, self.data, self.run_dir)
-            with writing(self.run_dir, needs=0):
-                self.run_dir.mkdir(parents=True, exist_ok=True)
             self.metrics.cut(step)
             self.samples.cut(step)
         return room

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from lib.data.files import read_json
@@ -30,6 +31,12 @@ def parser() -> argparse.ArgumentParser:
     pick.add_argument("--only", nargs="+", metavar="NN", help="just these, by number or name")
     pick.add_argument("--from", dest="start", metavar="NN", help="this one and those after it")
     pick.add_argument("--force", action="store_true", help="also finished ones; stages are trained anew")
+    training = p.add_argument_group("how stages are trained", "given to every notebook that has such a parameter")
+    training.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    training.add_argument("--devices", type=int, metavar="N", help="processes that share every batch, one for each GPU")
+    training.add_argument("--compile", choices=("auto", "on", "off"), help="torch.compile (default: auto, on a GPU)")
+    training.add_argument("--epochs", type=int, metavar="N", help="passes of each stage (default: the profile's)")
+    training.add_argument("--batch-size", type=int, metavar="N", help="of all processes together (likewise)")
     folders = p.add_argument_group("--data folders")
     folders.add_argument("--a", metavar="DIR", help="full faces, the source of set A")
     folders.add_argument("--b", metavar="DIR", help="faces truly wearing masks, set B")
@@ -53,7 +60,11 @@ def main(argv: list[str] | None = None) -> int:
     from lib.study.runs import RUNS, open_study
 
     keys = ("a", "b", "scenes_a", "scenes_b", "mafa", "cmfd", "ffhq", "fddb", "selection", "stock")
+    training = {key: getattr(args, key) for key in ("device", "devices", "compile", "epochs", "batch_size")}
+    training = {key: value for key, value in training.items() if value is not None}
     try:
+        if wrong := [key for key in ("devices", "epochs", "batch_size") if training.get(key, 1) < 1]:
+            raise StudyError(f"--{wrong[0].replace('_', '-')} {training[wrong[0]]}: must be 1 or more")
         pick(list_notebooks(), args.only, args.start)  # a mistyped name must not leave a study behind
         name = args.name or args.profile or "smoke"
         path = Path(args.runs_dir or RUNS) / name / "study.json"
@@ -68,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(f"study {study.name}: profile {study.profile.name}, data {study.data}, seed {study.seed} → {study.root}")
         started = time.monotonic()
-        outcomes = run_study(study, args.only, args.start, args.force, say=lambda line: print(line, flush=True))
+        say = partial(print, flush=True)
+        outcomes = run_study(study, args.only, args.start, args.force, training, say=say)
     except (StudyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

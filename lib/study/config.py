@@ -177,6 +177,21 @@ def table_1_rows() -> list[dict]:
     ]
 
 
+def cost_rows(profile: Profile, seconds_per_step: float | None = None) -> list[dict]:
+    """What each stage of a profile trains: epochs, steps, images (of both sets), hours at a measured rate.
+
+    A full epoch is one pass over the stage's set at the paper's count; hours are None without a rate.
+    """
+    rows = []
+    for stage in TIMELINE:
+        epochs = profile.passes[stage.name] if profile.passes else stage.paper_epochs
+        steps = epochs * (profile.steps_per_epoch or -(-stage.dataset_size // profile.batch_size))
+        hours = None if seconds_per_step is None else steps * seconds_per_step / 3600
+        rows.append({"stage": stage.name, "epochs": epochs, "steps": steps, "images": 2 * steps * profile.batch_size,
+                     "hours": hours})  # fmt: skip
+    return rows
+
+
 def profile_dict(profile: Profile) -> dict:
     """The profile as plain JSON values."""
     return asdict(profile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
 import os
@@ -62,6 +63,13 @@ def pick(notebooks: list[Path], only: list[str] | None = None, start: str | None
     if notebooks and not chosen:
         raise StudyError(f"nothing to run: --only {' '.join(only or [])} leaves no notebook from {start} on")
     return chosen
+
+
+def parameters_of(notebook: Path) -> set[str]:
+    """Names that the notebook's `parameters` cell sets."""
+    tagged = (c for c in read_json(notebook)["cells"] if "parameters" in c["metadata"].get("tags", []))
+    lines = [line for cell in tagged for line in ast.parse("".join(cell["source"])).body]
+    return {line.targets[0].id for line in lines if isinstance(line, ast.Assign)}
 
 
 @contextmanager
@@ -143,16 +151,18 @@ def run_study(
     resumes from its last checkpoint, because the trainer does. `status.json` is rewritten after every notebook.
 
     Args:
-        parameters: extra values for the notebooks' `parameters` cell, beside name, profile, data and seed.
+        parameters: extra values for the `parameters` cell, beside name, profile, data and seed; a notebook gets those
+            that its cell has.
         say: where the one line per notebook goes.
     """
+    parameters = parameters or {}
     with locked(study):
         every = list_notebooks(notebooks)
         if not every:
             raise StudyError(f"{notebooks}: no notebooks there; run from a checkout of the repository")
         chosen, status, outcomes = pick(every, only, start), read_status(study), []
         given = {"name": study.name, "profile": study.profile.name, "data": study.data, "seed": study.seed}
-        given |= {"runs_dir": str(study.root.parent)} | (parameters or {})
+        given |= {"runs_dir": str(study.root.parent)}
         for number, source in enumerate(chosen, 1):
             head = f"[{number:2d}/{len(chosen)}] {source.stem:<28}"
             before = status.get(source.stem, {})
@@ -170,7 +180,8 @@ def run_study(
                 shutil.rmtree(study.stage_dir(stage), ignore_errors=True)  # else the trainer would find it finished
             status[source.stem] = {"status": "running", "start": now(), "source": digest}
             write_json(study.root / "status.json", status)
-            outcome = run_notebook(study, source, given)
+            extra = {key: parameters[key] for key in parameters.keys() & parameters_of(source)}
+            outcome = run_notebook(study, source, given | extra)
             status[source.stem] |= {"status": outcome.status, "end": now(), "seconds": round(outcome.seconds, 1)}
             if outcome.status == "failed":
                 status[source.stem] |= {"cell": outcome.cell, "message": outcome.message}

@@ -11,7 +11,7 @@ import json
 import platform
 import re
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,8 @@ REPOSITORY = Path(lib.__file__).resolve().parents[1]
 RUNS = REPOSITORY / "runs"
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "dlib-bin", "safetensors", "papermill")
 FAILURE_COLUMNS = ["step", "file", "reason"]
+# What fields of a profile were before they existed: a study made then stays what it was.
+BEFORE = {"upsampling": "transposed", "precision": "fp32"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -119,6 +121,10 @@ def open_study(
     if extra := sorted(set(given) - allowed):
         raise StudyError(f"data source {data!r} does not use {', '.join('--' + k.replace('_', '-') for k in extra)}")
     known = read_json(root / "study.json") if (root / "study.json").exists() else None
+    if known:
+        then = {key: value for key, value in BEFORE.items() if key not in known["resolved_profile"]}
+        known["resolved_profile"] |= then
+        resolved = replace(resolved, **then)
     if int(seed) < 0:
         raise StudyError(f"seed {seed}: must be 0 or more")
     study = Study(name, resolved, data, int(seed), root, (known or {}).get("roots", {}) | given)
@@ -235,6 +241,7 @@ def start_manifest(
         "seed": config.get("seed", study.seed),
         "data": data,
         "parent": parent,
+        "lineage": _ancestors(study, parent),
         "start": before.get("start", now()),
         "sessions": before.get("sessions", 0) + 1,
         "end": None,
@@ -242,6 +249,16 @@ def start_manifest(
     }
     write_json(path, manifest)
     return manifest
+
+
+def _ancestors(study: Study, parent: dict | None) -> list[dict]:
+    """The checkpoints that a stage descends from, its parent first, the pretraining's last."""
+    found = []
+    while parent:
+        found.append(parent)
+        path = study.stage_dir(parent["stage"]) / "manifest.json"
+        parent = read_json(path)["parent"] if path.exists() else None
+    return found
 
 
 def finish_manifest(study: Study, stage: str, status: str, **facts) -> dict:

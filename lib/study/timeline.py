@@ -6,6 +6,7 @@ saved it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,7 +175,8 @@ def run_stage(study: Study, name: str, progress: bool = True, devices: int = 1, 
             finish_manifest(study, name, "failed: refused to start")
         raise
     except BaseException as error:
-        finish_manifest(study, name, f"failed: {type(error).__name__}: {error}")
+        with suppress(OSError):  # on a full disk the first error is the one to tell
+            finish_manifest(study, name, f"failed: {type(error).__name__}: {error}")
         raise
     if result.already_finished and before and before["status"] == "finished":
         write_json(path, before)  # nothing was done: neither its times nor its code are today's

@@ -1,6 +1,9 @@
 """Tiny networks and data: the mathematics is the same at 32² with four channels."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,6 +17,18 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def run_files():
+    """run_files(run_dir) → every file of a run by its place, byte for byte; of the metrics all but the seconds."""
+
+    def read(run_dir: Path) -> dict[str, bytes | str]:
+        files = {str(path.relative_to(run_dir)): path for path in run_dir.rglob("*") if path.is_file()}
+        metrics = pd.read_csv(files.pop("metrics.csv"), dtype=str).drop(columns="seconds")
+        return {name: path.read_bytes() for name, path in files.items()} | {"metrics.csv": metrics.to_csv()}
+
+    return read
 
 
 @pytest.fixture

@@ -67,3 +67,30 @@ def test_memory_of_a_variant_is_that_of_its_own_process():
 
 def test_toy_data_fits_the_trainer(tiny):
     toy_data(32).check(tiny(lambda_nmc=10.0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_compiled_bf16_on_a_gpu_trains_like_the_plain_loop(cfg, toy_data):
+    device = torch.device("cuda")
+
+    def run(model, step, config) -> np.ndarray:
+        return (
+            torch.stack([step(model, make_batch(config, toy_data, k, device), config, k) for k in range(20)])
+            .cpu()
+            .numpy()
+        )
+
+    plain = run(plain_model(cfg, device), plain_step, cfg)
+    fast = replace(cfg, precision="bf16", compile=True)
+    ours = run(Model(fast, device), train_step, fast)
+    assert (np.abs(ours - plain) <= 0.08 * np.abs(plain).max(axis=0) + 1e-4).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_papers_step_fits_into_12_gib_and_beats_the_plain_loop(tmp_path):
+    assert main(["--json", str(tmp_path / "bench.json"), "--rounds", "2", "--steps", "10"]) == 0
+    best = json.loads((tmp_path / "bench.json").read_text())["variants"]["ours, bf16, compiled"]
+    assert best["peak_bytes"] <= 12 * 2**30
+    assert best["ratio"] > 1

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from lib.gan import CheckpointError, Model, load_network, read_meta
 from lib.gan.checkpoints import (
+    NETWORKS,
     TRAINER,
     clean,
     list_checkpoints,
@@ -78,20 +79,20 @@ def test_meta_tells_what_it_is(model, tmp_path):
     assert load_trainer(tmp_path / "epoch_0313", "cpu")["x"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name", ["net_G_AB.safetensors", "net_D_B.safetensors", TRAINER, "meta.json"])
-@pytest.mark.parametrize("how", ["damaged", "truncated", "missing"])
+@pytest.mark.parametrize("name", [*(f"{name}.safetensors" for name in NETWORKS), TRAINER, "meta.json"])
+@pytest.mark.parametrize("how", ["damaged", "truncated", "empty", "missing"])
 def test_broken_files_are_refused_by_name_and_passed_over(model, tmp_path, name, how):
     save(tmp_path, model, 1, 2)
     path = tmp_path / "epoch_0002" / name
     if how == "missing":
         path.unlink()
-    elif how == "truncated":
-        path.write_bytes(path.read_bytes()[:-20])
+    elif how != "damaged":
+        path.write_bytes(path.read_bytes()[: -20 if how == "truncated" else 0])
     else:
         damage(path)
     with pytest.raises(CheckpointError, match=f"epoch_0002.{name}"):
         read_meta(tmp_path / "epoch_0002", with_trainer=True)
-    with pytest.warns(UserWarning, match=f"falling back.*epoch_0002.{name}"):
+    with pytest.warns(UserWarning, match=f"falling back to epoch_0001: .*epoch_0002.{name}: (missing|damaged)"):
         folder, meta = newest_usable(tmp_path, last_step=9)
     assert (folder.name, meta["epoch"]) == ("epoch_0001", 1)
     assert list_checkpoints(tmp_path) == [folder]  # the refused one must not count as one of the newest two
@@ -121,6 +122,26 @@ def test_another_format_is_refused(model, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
     with pytest.raises(CheckpointError, match="expected checkpoint format 1, got 2"):
         read_meta(path.parent)
+    # Not damaged, so not removed either.
+    save(tmp_path, model, 0)
+    with pytest.raises(CheckpointError, match=r"epoch_0001.*got 2; use the version of this package that wrote it"):
+        newest_usable(tmp_path, last_step=9)
+    assert len(list_checkpoints(tmp_path)) == 2
+
+
+def test_a_changed_digit_in_the_meta_is_found(model, tmp_path):
+    path = save(tmp_path, model, 1) / "meta.json"
+    path.write_text(path.read_text().replace('"step": 1', '"step": 3'))
+    with pytest.raises(CheckpointError, match=r"epoch_0001.meta\.json: damaged"):
+        read_meta(path.parent)
+
+
+def test_a_meta_from_before_it_had_a_checksum_is_read(model, tmp_path):
+    path = save(tmp_path, model, 1) / "meta.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert read_meta(path.parent) == content
 
 
 def test_weights_that_are_not_finite_are_never_saved(model, tmp_path):
@@ -153,6 +174,7 @@ def test_a_new_one_replaces_a_damaged_one_and_leftovers_go(model, tmp_path):
 
 def test_labels_sort_by_number_not_by_name(model, tmp_path):
     save(tmp_path, model, 9999, 10000)
+    (tmp_path / "epoch_9999 (copy)").mkdir()  # of a person, not ours
     assert newest_usable(tmp_path, 0)[1]["epoch"] == 10000
 
 

@@ -30,6 +30,15 @@ def test_folder_and_file_load_the_same_generator(folder):
     assert not any(p.requires_grad for p in a.parameters())
 
 
+def test_a_flipped_bit_is_noticed(folder):
+    path = folder / "net_G_AB.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"net_G_AB\.safetensors: damaged"):
+        load_generator(folder)
+
+
 def test_a_discriminator_is_refused(folder):
     with pytest.raises(CheckpointError, match="expected a generator, got a Discriminator"):
         load_generator(folder / "net_D_A.safetensors")

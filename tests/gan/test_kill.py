@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -174,16 +173,8 @@ def main(folder: Path) -> None:
     print(json.dumps(kills))
 
 
-def content(run_dir: Path) -> dict[str, bytes]:
-    """Every file of a run, byte for byte; of the metrics all but the seconds."""
-    files = {str(path.relative_to(run_dir)): path for path in run_dir.rglob("*") if path.is_file()}
-    whole = {name: path.read_bytes() for name, path in files.items() if name != "metrics.csv"}
-    metrics = pd.read_csv(files["metrics.csv"], dtype=str).drop(columns="seconds")
-    return whole | {"metrics.csv": metrics.to_csv().encode()}
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has loaded torch: safe on Linux only")
-def test_killed_anywhere_and_started_again_nothing_differs(tiny, toy_data, tmp_path):
+def test_killed_anywhere_and_started_again_nothing_differs(tiny, toy_data, tmp_path, run_files):
     small = {"ngf": 2, "ndf": 2, "n_blocks": 1, "batch_size": 1, "steps_per_epoch": 2, "tick_steps": 1}
     cfg = tiny(epochs=(1, 2, 3, 4, 5), keep_epochs=(2,), **small)
     arrays = {name: value for name, value in vars(toy_data).items() if value is not None}
@@ -206,12 +197,12 @@ def test_killed_anywhere_and_started_again_nothing_differs(tiny, toy_data, tmp_p
     assert any(kill["step"] == 0 for kill in kills)
 
     train(cfg, toy_data, tmp_path / "whole", progress=False)
-    expected = content(tmp_path / "whole")
+    expected = run_files(tmp_path / "whole")
     assert len(expected) == 3 * 5 + 2 + 2 + 5  # weights and metas, trainer states, tables, pictures
     runs = sorted(tmp_path.glob("killed_*"))
     assert runs
     for run in runs:
-        got = content(run)
+        got = run_files(run)
         assert sorted(got) == sorted(expected)
         assert [name for name in got if got[name] != expected[name]] == []
 

@@ -44,6 +44,21 @@ def test_cut_drops_a_half_written_row_even_where_it_parses(tmp_path):
     assert table.path.read_text() == whole
 
 
+def test_cut_drops_what_a_kill_left(tmp_path):
+    table = log(tmp_path)
+    (tmp_path / ".m.csv.0a1b2c3d.tmp").write_text("epoch,st")
+    (tmp_path / ".other.csv.0a1b2c3d.tmp").write_text("not ours")
+    table.cut(6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.csv.0a1b2c3d.tmp", "m.csv"]
+
+
+def test_half_a_header_is_no_table(tmp_path):
+    table = CsvLog(tmp_path / "m.csv", ("epoch", "step", "loss"))
+    table.path.write_text("epoch,st")
+    table.cut(6)
+    assert not table.path.exists()
+
+
 def test_cut_to_the_start_and_of_nothing(tmp_path):
     table = log(tmp_path)
     table.cut(0)

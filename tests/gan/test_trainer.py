@@ -1,11 +1,5 @@
 """A stage from start to end: records, resume, refusal, hand-over to the next stage."""
 
-import json
-import os
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,35 +114,22 @@ def test_resume_equals_never_stopped(tiny, toy_data, whole, tmp_path, reads):
     assert_same_run(whole(tiny(tick_steps=1), toy_data), tmp_path)
 
 
-def test_resume_after_a_kill(tiny, toy_data, whole, tmp_path):
-    """SIGKILL in the middle of the second epoch, in a process of its own."""
-    np.savez(tmp_path / "data.npz", A=toy_data.A, B=toy_data.B, non_mask=toy_data.non_mask, samples=toy_data.samples)
-    (tmp_path / "cfg.json").write_text(json.dumps(tiny().to_dict()))
-    script = """
-        import json, sys, time
-        import numpy as np, torch
-        from lib.gan import TrainConfig, TrainData, train, trainer
-        torch.set_num_threads(1)
-        folder = sys.argv[1]
-        arrays = np.load(folder + "/data.npz", allow_pickle=False)
-        data = TrainData(**arrays, samples_non_mask=arrays["non_mask"][:2])
-        step_function = trainer.train_step
-        def hang(model, batch, cfg, step):
-            if step == 4:
-                print("in the middle", flush=True)
-                time.sleep(120)
-            return step_function(model, batch, cfg, step)
-        trainer.train_step = hang
-        train(TrainConfig.from_dict(json.load(open(folder + "/cfg.json"))), data, folder + "/run", progress=False)
-    """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout.readline() == "in the middle\n"
-        process.kill()
-    assert [p.name for p in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["epoch_0299"]
-    train(tiny(), toy_data, tmp_path / "run", progress=False)
-    assert_same_run(whole(tiny(), toy_data), tmp_path / "run")
+def test_a_stop_between_the_last_checkpoint_and_its_pruning(tiny, toy_data, whole, tmp_path, monkeypatch):
+    """Nothing is left to train, yet the folder must end as it does without the stop."""
+    real = trainer.checkpoints.prune
+
+    def prune(root, keep_epochs):
+        if (root / "epoch_0510").exists():
+            raise Stopped
+        real(root, keep_epochs)
+
+    monkeypatch.setattr(trainer.checkpoints, "prune", prune)
+    with pytest.raises(Stopped):
+        train(tiny(), toy_data, tmp_path, progress=False)
+    assert len(list((tmp_path / "checkpoints").glob(f"*/{TRAINER}"))) == 3
+    monkeypatch.undo()
+    assert train(tiny(), toy_data, tmp_path, progress=False).already_finished
+    assert_same_run(whole(tiny(), toy_data), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["net_D_A.safetensors", TRAINER])
@@ -164,7 +145,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, toy_data, whole
 def test_the_only_checkpoint_damaged_means_from_the_start(tiny, toy_data, whole, tmp_path):
     run_with_stop(tiny(), toy_data, tmp_path, reads=5)
     (tmp_path / "checkpoints" / "epoch_0299" / "meta.json").write_text("{")
-    with pytest.warns(UserWarning, match=r"epoch_0299.meta\.json: missing or damaged"):
+    with pytest.warns(UserWarning, match=r"back to the start of the stage: .*epoch_0299.meta\.json: missing or dam"):
         train(tiny(), toy_data, tmp_path, progress=False)
     assert_same_run(whole(tiny(), toy_data), tmp_path)
 
@@ -295,3 +276,12 @@ def test_bar_and_callback(tiny, toy_data, tmp_path, capsys):
 def test_trains_and_resumes_on_a_gpu(tiny, toy_data, tmp_path):
     run_with_stop(tiny(device="cuda"), toy_data, tmp_path, reads=5)
     assert train(tiny(device="cuda"), toy_data, tmp_path, progress=False).steps == 9
+
+
+def test_two_processes_never_train_in_one_folder(tiny, toy_data, tmp_path):
+    def meanwhile(label: int, row: dict) -> None:
+        with pytest.raises(TrainError, match="another process trains in this folder"):
+            train(tiny(), toy_data, tmp_path, progress=False)
+
+    assert train(tiny(), toy_data, tmp_path, progress=False, on_epoch=meanwhile).steps == 9
+    assert train(tiny(), toy_data, tmp_path, progress=False).already_finished

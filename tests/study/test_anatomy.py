@@ -1,5 +1,6 @@
 """Shapes, receptive field and the response to noise, checked against what can be computed by hand."""
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -59,13 +60,54 @@ def test_extent_of_nothing_and_of_a_box():
 
 
 def test_a_constant_per_channel_before_the_norm_changes_nothing(net_G, x):
-    table = anatomy.noise_response(net_G, x, sigma=16.0).set_index(["shape", "place"])
+    table = anatomy.noise_response(net_G, x, (16.0,)).pivot(index=["shape", "place"], columns="layer", values="change")
     assert len(table) == 9
     silent = table.loc[("channel", "pre_norm")]
-    assert silent["layer 1"] < 1e-5
-    assert silent["layer 2"] < 1e-5
-    assert silent["layer 3"] > 1e-3  # no norm there
+    assert silent[1] < 1e-5
+    assert silent[2] < 1e-5
+    assert silent[3] > 1e-3  # no norm there
     assert (table.drop(("channel", "pre_norm")) > 1e-3).all().all()
+
+
+def test_grain_tells_pixels_from_a_tone(net_G, x):
+    rows = anatomy.noise_response(net_G, x, (1.0,), places=["post_norm"]).query("layer == 3").set_index("shape")
+    assert rows.loc["pixel", "grain"] > 0.8
+    assert rows.loc["full", "grain"] > 0.8
+    assert rows.loc["channel", "grain"] < 0.3
+
+
+def responses(**readings):
+    """A table as noise_response gives it: name → (changes at layers 1, 2, 3 for σ 1, and for σ 64, grain)."""
+    rows = []
+    for shape, (quiet, loud, grain) in readings.items():
+        for sigma, changes in ((1.0, quiet), (64.0, loud)):
+            rows += [
+                {"shape": shape, "place": "input", "layer": k, "sigma": sigma, "change": c, "grain": grain}
+                for k, c in zip((1, 2, 3), changes)
+            ]
+    return pd.DataFrame(rows)
+
+
+def test_verdicts_name_what_a_reading_fails_to_give():
+    table = anatomy.noise_verdicts(
+        responses(
+            tones=((0.005, 0.02, 0.02), (0.3, 0.3, 0.3), 0.1),
+            late=((0.005, 0.02, 0.02), (0.3, 0.3, 0.3), 0.9),
+            early=((0.018, 0.02, 0.02), (0.3, 0.3, 0.3), 0.9),
+            paper=((0.001, 0.05, 0.02), (0.001, 0.05, 0.02), 0.9),
+            deaf=((0.0, 0.0, 0.02), (0.0, 0.0, 0.02), 0.9),
+        )
+    )
+    assert table["verdict"].to_dict() == {
+        "paper, input": "as in §4.2",
+        "late, input": "layer 1 answers from σ 64",
+        "early, input": "layer 1 answers from σ 1",
+        "deaf, input": "layer 2 is silent",
+        "tones, input": "layer 1 answers from σ 64; layer 2 gives no pixels; layer 3 gives no pixels",
+    }
+    assert list(table.index) == ["paper, input", "late, input", "early, input", "deaf, input", "tones, input"]
+    assert table.loc["paper, input", "1 / 2, σ 1"] == pytest.approx(0.02)
+    assert table.loc["late, input", "3 / 2, σ 64"] == pytest.approx(1.0)
 
 
 def test_noise_is_replayed_and_the_networks_own_setting_kept(net_G, x):

@@ -12,6 +12,7 @@ from lib.study.config import (
     TABLE_1,
     TIMELINE,
     StudyError,
+    cost_rows,
     epoch_labels,
     get_profile,
     profile_dict,
@@ -30,6 +31,17 @@ def test_table_1_says_what_the_paper_says():
         ("141–298", "8/8", "No", "Yes", "1,695", "None"),
         ("299–510", "8/8", "Yes", "Yes", "1,695", "None"),
     ]
+
+
+def test_cost_of_the_papers_timeline():
+    rows = cost_rows(get_profile("paper"), seconds_per_step=0.0108)
+    # By hand: 60 · 25,000 / 4 + 60 · 2,380 + 30 · 2,235 + (50 + 158 + 212) · 424
+    assert sum(row["steps"] for row in rows) == 375_000 + 142_800 + 67_050 + 178_080
+    assert sum(row["hours"] for row in rows) == pytest.approx(2.289, abs=0.001)
+    assert rows[1] == {"stage": "stage1", "epochs": 60, "steps": 142_800, "images": 1_142_400,
+                       "hours": pytest.approx(0.4284)}  # fmt: skip
+    assert [row["steps"] for row in cost_rows(get_profile("smoke"))] == [20, 20, 20, 20, 40, 60]
+    assert cost_rows(get_profile("smoke"))[0]["hours"] is None
 
 
 def test_each_stage_starts_where_the_one_before_ended():

@@ -229,3 +229,42 @@ def test_pictures_are_in_the_executed_notebook_whatever_backend_the_box_prefers(
     executed = nbformat.read(study.root / "notebooks" / "00_picture.ipynb", as_version=4)
     pictures = [out for cell in executed.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
     assert len(pictures) == 1, "shown, and shown once"
+
+
+def test_settings_reach_the_notebooks_that_have_such_a_parameter(empty, notebooks, monkeypatch):
+    given = {}
+
+    def note(study, source, parameters, quiet=False):
+        given[source.stem] = parameters
+        return Outcome(source.stem, "finished")
+
+    monkeypatch.setattr(driver, "run_notebook", note)
+    path = notebooks / "02_third.ipynb"
+    source = nbformat.read(path, 4)
+    source.cells[0].source += '\ndevices = 1  # processes\ncompile = "auto"'
+    nbformat.write(source, path)
+    assert driver.parameters_of(path) == {"name", "profile", "data", "seed", "runs_dir", "devices", "compile"}
+    run_study(empty, parameters={"devices": 2, "compile": "off", "epochs": 3}, notebooks=notebooks, say=silent)
+    assert set(given["00_first"]) == {"name", "profile", "data", "seed", "runs_dir"}
+    assert given["02_third"] == given["00_first"] | {"devices": 2, "compile": "off"}
+
+
+def test_the_command_passes_on_what_was_given_and_nothing_else(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(driver, "run_study", lambda study, *rest, say: asked.append(rest[-1]) or [])
+    runs = ["--runs-dir", str(tmp_path)]
+    assert main(["--name", "x", *runs]) == 0
+    options = ["--devices", "2", "--compile", "on", "--device", "cpu", "--epochs", "3", "--batch-size", "4"]
+    assert main(["--name", "x", *runs, *options]) == 0
+    assert asked == [{}, {"devices": 2, "compile": "on", "device": "cpu", "epochs": 3, "batch_size": 4}]
+    capsys.readouterr()
+    assert main(["--name", "y", *runs, "--batch-size", "0"]) == 2
+    assert capsys.readouterr().err == "error: --batch-size 0: must be 1 or more\n"
+    assert not (tmp_path / "y").exists()
+
+
+def test_every_training_notebook_takes_the_commands_settings():
+    for path in pick(list_notebooks(), start="04"):
+        if path.stem in driver.STAGE_OF_NOTEBOOK:
+            expected = {"device", "devices", "compile", "epochs", "batch_size", "seed"}
+            assert expected <= driver.parameters_of(path), path.stem

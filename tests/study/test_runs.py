@@ -1,9 +1,11 @@
 """Study folders, manifests and lineage."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from lib.data.files import read_json, write_json
 from lib.study.config import STAGES, StudyError
 from lib.study.runs import (
     add_failure,
@@ -66,6 +68,21 @@ def test_a_study_remembers_its_folders(tmp_path):
     made = open_study("one", data="folders", roots=roots, runs_dir=tmp_path / "runs")
     assert open_study("one", data="folders", runs_dir=tmp_path / "runs") == made
     assert made.source("a") == tmp_path / "a"
+
+
+def test_a_study_made_before_a_profile_had_a_field_stays_what_it_was(tmp_path):
+    made = open_study("old", "laptop", runs_dir=tmp_path)
+    assert (made.profile.precision, made.profile.upsampling) == ("auto", "transposed")
+    path = tmp_path / "old" / "study.json"
+    content = read_json(path)
+    del content["resolved_profile"]["precision"], content["resolved_profile"]["upsampling"]
+    write_json(path, content)
+    old = find_study("old", tmp_path)
+    assert old.profile == replace(made.profile, precision="fp32")
+    content["resolved_profile"]["size"] = 32
+    write_json(path, content)
+    with pytest.raises(StudyError, match="resolved_profile"):
+        find_study("old", tmp_path)
 
 
 def test_a_missing_study_lists_those_that_are_there(tmp_path):

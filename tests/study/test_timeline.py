@@ -156,6 +156,9 @@ def test_the_manifest_tells_what_it_was_made_from(trained):
     assert manifest["config"]["lambda_nmc"] == 10
     assert manifest["data"]["A"] == manifest["data"]["B"]
     assert len(manifest["parent"]["sha256_net_G_AB"]) == 64
+    assert manifest["lineage"][0] == manifest["parent"]
+    assert [row["stage"] for row in manifest["lineage"]] == ["stage4", "stage3", "stage2", "stage1", "pretraining"]
+    assert all((trained.root / row["checkpoint"]).is_dir() for row in manifest["lineage"])
     assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
     assert manifest["study"]["profile"] == "tiny"
 
