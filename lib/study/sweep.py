@@ -1,7 +1,6 @@
 """The two unknowns of the non-mask change loss (paper §4.1): short trainings of stage 4 for some weights and norms.
 
-The paper gives neither. Every run starts from the last weights of stage 3 and differs from the others in nothing but
-the weight, the norm and the seed:
+Every run starts from the last weights of stage 3 and differs from the others in the weight, the norm and the seed only:
 
     sweeps/nmc/<norm>_<weight>_<steps>x<batch>_<precision>_seed<seed>/result.json    with metrics.csv and samples/
 
@@ -29,9 +28,7 @@ from lib.study.runs import Study
 from lib.study.timeline import parent_checkpoint, train_config
 
 STAGE = STAGES["stage4"]
-REGION_WEIGHTS = (0.0, 1.0, 3.0, 10.0, 30.0)
 MEASURES = ("outside_change", "inside_change", "attention_ratio", "loss_cycle", "loss_G_adv_AB")
-TAIL = 0.25  # share of the steps, at the end, whose mean is the loss of a run
 
 
 class Setting(NamedTuple):
@@ -44,42 +41,33 @@ class Setting(NamedTuple):
 def equal_weight(norm: str, region_weight: float, share: float, size: int) -> float:
     """The weight under `norm` that pulls as strongly as `region_weight` does under "region".
 
-    share: the average share of pixels outside the mask. "region" divides an image's sum of differences by its 3·share·
-    size² values outside the mask, "image" by all 3·size² values, "sum" by 1.
+    share: of an average picture, the pixels outside the mask. "region" divides the sum of a picture's differences by
+    its own 3·share·size² values there, "image" by all its 3·size², "sum" by 1.
     """
     return region_weight * {"region": 1.0, "image": 1 / share, "sum": 1 / (3 * share * size**2)}[norm]
 
 
 def plan_of(study: Study, steps: int = 0, seeds: int = 0) -> tuple[list[Setting], int, range]:
-    """Settings, steps of each run and seeds; 0 stands for what the profile has time for.
-
-    That is one pass; at the paper's width every setting and two seeds, at the narrower ones three settings and one.
-    """
+    """Settings, steps of each run and seeds; 0 stands for what the profile has time for: one pass, and at the paper's
+    width every setting with two seeds, at narrower ones three settings with one."""
     wide, (data, _) = study.profile.ngf >= 64, _data(study)
-    passes = train_config(study, STAGE).steps_in_epoch(len(data.A), len(data.B))
-    return settings_of(study, every=wide or steps > 0), steps or passes, range(seeds or (2 if wide else 1))
-
-
-def settings_of(study: Study, every: bool = True) -> list[Setting]:
-    """The settings to compare: weights under "region", the default's equals under the others; or three of them."""
-    share = float(np.mean(_data(study)[0].non_mask))
+    share = float(np.mean(data.non_mask))
     others = [Setting(norm, equal_weight(norm, LAMBDA_NMC, share, study.profile.size)) for norm in ("image", "sum")]
-    if not every:
-        return [Setting("region", 0.0), Setting("region", LAMBDA_NMC), others[-1]]
-    return [*(Setting("region", weight) for weight in REGION_WEIGHTS), *others]
+    settings = [*(Setting("region", weight) for weight in (0.0, 1.0, 3.0, LAMBDA_NMC, 30.0)), *others]
+    if not (wide or steps):
+        settings = [Setting("region", 0.0), Setting("region", LAMBDA_NMC), others[-1]]
+    one_pass = train_config(study, STAGE).steps_in_epoch(len(data.A), len(data.B))
+    return settings, steps or one_pass, range(seeds or (2 if wide else 1))
 
 
 def run_sweep(
     study: Study, settings: Sequence[Setting], steps: int, seeds: Sequence[int] = (0,), progress: bool = True, **changes
 ) -> pd.DataFrame:
-    """Train every setting with every seed, or read what is there.
+    """Train every setting with every seed, or read what is there. changes: TrainConfig's fields, e.g. batch_size.
 
-    steps: of each run. changes: fields of TrainConfig that replace the study's (batch_size, precision, device, …).
-
-    Returns:
-        One row per run: norm, weight, seed, and `MEASURES`: changes (mean |output − input| in [0, 1]) and attention
-        inside over outside on all held-out faces; losses before their λ, over the last quarter of the steps. The first
-        row, norm "start", is measured on the weights that all runs start from.
+    Returns one row per run: norm, weight, seed and `MEASURES`: changes (mean |output − input| in [0, 1]) and attention,
+    inside over outside, on all held-out faces; losses before their λ, over the last quarter of the steps. The first
+    row, norm "start", is measured on the weights that all runs start from.
 
     Raises StudyError where stage 3 has not been trained; see `lib.gan.train` for the rest.
     """
@@ -87,21 +75,21 @@ def run_sweep(
     start, test = study.root / parent["checkpoint"], load_test_set(study)
     data, facts = _data(study)
     base = train_config(study, STAGE, epochs=1, steps_per_epoch=steps, compile="off")
-    base = replace(base, **{"tick_steps": max(1, steps // 20), "keep_epochs": ()} | changes)
-    runs = [(setting, seed) for seed in seeds for setting in settings]
+    base = replace(base, **{"tick_steps": max(1, steps // 20)} | changes)
     rows = [{"norm": "start", "weight": 0.0} | _changes(start, test, base.device)]
+    runs = [(setting, seed) for seed in seeds for setting in settings]
     for setting, seed in tqdm(runs, "NMC sweep", disable=not progress, ascii=True, mininterval=5):
         config = replace(base, nmc_norm=setting.norm, lambda_nmc=setting.weight, seed=seed)
-        row = _run(_folder(study, config, steps), config, data, start, {"parent": parent, "data": facts}, test)
-        rows.append({"norm": setting.norm, "weight": setting.weight, "seed": seed} | row)
+        name = f"{setting.norm}_{setting.weight:.4g}_{steps}x{config.batch_size}_{config.precision}_seed{seed}"
+        measured = _run(
+            study.root / "sweeps" / "nmc" / name, config, data, start, {"parent": parent, "data": facts}, test
+        )
+        rows.append({"norm": setting.norm, "weight": setting.weight, "seed": seed} | measured)
     return pd.DataFrame(rows)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of every setting: its number of seeds, and mean and spread of every measure over them.
-
-    Columns "outside_change", "± outside_change" (standard deviation; NaN for one seed), and so on.
-    """
+    """One row per setting: its seeds, and of each measure m the mean and, as "± m", the standard deviation over them."""
     groups = rows.groupby(["norm", "weight"], sort=False)
     columns = {"seeds": groups.size()}
     for name in MEASURES:
@@ -113,17 +101,12 @@ def _data(study: Study) -> tuple[TrainData, dict]:
     return train_data(study, STAGE, study.profile.sample_count)
 
 
-def _folder(study: Study, config: TrainConfig, steps: int) -> Path:
-    name = f"{config.nmc_norm}_{config.lambda_nmc:.4g}_{steps}x{config.batch_size}_{config.precision}_seed{config.seed}"
-    return study.root / "sweeps" / "nmc" / name
-
-
 def _run(folder: Path, config: TrainConfig, data: TrainData, start: Path, origin: dict, test: TestSet) -> dict:
     path, facts = folder / "result.json", {"config_hash": config.hash(), **origin}
     if path.exists() and {key: read_json(path)[key] for key in facts} == facts:
         return read_json(path)["measured"]
     result = train(config, data, folder, init_from=start, parent=origin["parent"], progress=False)
-    last = pd.read_csv(folder / "metrics.csv").query("step > @result.steps * (1 - @TAIL)")
+    last = pd.read_csv(folder / "metrics.csv").query("step > 0.75 * @result.steps")
     measured = _changes(result.checkpoint, test, config.device) | {
         "loss_cycle": float(last["loss_cycle_A"].mean() + last["loss_cycle_B"].mean()),
         "loss_G_adv_AB": float(last["loss_G_adv_AB"].mean()),

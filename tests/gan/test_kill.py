@@ -198,7 +198,7 @@ def test_killed_anywhere_and_started_again_nothing_differs(tiny, toy_data, tmp_p
 
     train(cfg, toy_data, tmp_path / "whole", progress=False)
     expected = run_files(tmp_path / "whole")
-    assert len(expected) == 3 * 5 + 2 + 2 + 5  # weights and metas, trainer states, tables, pictures
+    assert len(expected) == 3 * 5 + 2 + 2 + 5 + 1  # weights and metas, trainer states, tables, pictures, the lock
     runs = sorted(tmp_path.glob("killed_*"))
     assert runs
     for run in runs:
