@@ -123,6 +123,7 @@ OPTIONAL_ROOTS = {"faceworld": (), "folders": ("scenes_a", "scenes_b"), "paper":
 
 # NMC: weight and normalisation are not given in the paper. Chosen: the mean over non-mask pixels (independent of the
 # mask's size), weight 10, the value joliGEN gives the same idea (its `mask_out_mask` loss) and that of the cycle loss.
+# In short trainings 10 was the smallest weight that did anything and cost nothing inside (lib.study.sweep, LOG.md).
 LAMBDA_NMC = 10.0
 NMC_NORM = "region"
 

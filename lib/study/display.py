@@ -245,16 +245,6 @@ def strips(images: dict[str, Path], rows: Sequence[str] = ("input", "output", "k
     return _shown_once(fig)
 
 
-def heatmap(table: pd.DataFrame, title: str = "", form: str = ".3f") -> Figure:
-    """A table of numbers as colours, each number written in its cell."""
-    fig, ax = plt.subplots(figsize=(1.1 * table.shape[1] + 3.0, 0.32 * len(table) + 0.9), layout="constrained")
-    sns.heatmap(table, annot=True, fmt=form, cmap="crest", vmin=0, cbar=False, linewidths=0.5, ax=ax)
-    ax.set(title=title, xlabel="", ylabel="")
-    ax.tick_params(axis="both", labelsize=9)
-    ax.tick_params(axis="y", rotation=0)
-    return _shown_once(fig)
-
-
 def count_bars(counts: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
     """A horizontal bar per row with its number written at the end."""
     fig, ax = plt.subplots(figsize=(7, 0.5 * len(counts) + 0.8), layout="constrained")

@@ -28,10 +28,11 @@ def strip_tiles(path: Path, size: int) -> np.ndarray:
     return np.array([[pixels[r * pitch :, c:][:size, :size] for c in starts] for r in range(STRIP_ROWS)])
 
 
-def every_pass(run: StageRun, faces: int = 3, per_row: int = 16, most: int = 96, cell: float = 0.62) -> Figure:
+def every_pass(run: StageRun, faces: int = 3, per_row: int = 16, most: int = 96, width: float = 10.5) -> Figure:
     """The first sample faces after every pass: a column per pass behind the input, `per_row` passes side by side.
 
     most: of a longer stage so many passes are drawn, evenly spread, the first and the last among them.
+    width: of the widest row, inches; short rows have larger pictures.
     """
     labels = [int(epoch) for epoch in run.samples["epoch"]]
     if len(labels) > most:
@@ -40,6 +41,7 @@ def every_pass(run: StageRun, faces: int = 3, per_row: int = 16, most: int = 96,
     blocks = [labels[k : k + per_row] for k in range(0, len(labels), per_row)]
     faces, size = tiles[labels[0]].shape[1:3]
     wide = 1 + max(map(len, blocks))
+    cell = min(1.1, width / wide)
     shape = (wide * cell + 0.2, len(blocks) * (faces * cell + 0.3))
     fig, axes = plt.subplots(len(blocks), 1, figsize=shape, squeeze=False, layout="compressed")
     for ax, block in zip(axes.flat, blocks):

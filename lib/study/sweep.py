@@ -49,14 +49,18 @@ def equal_weight(norm: str, region_weight: float, share: float, size: int) -> fl
 
 def plan_of(study: Study, steps: int = 0, seeds: int = 0) -> tuple[list[Setting], int, range]:
     """Settings, steps of each run and seeds; 0 stands for what the profile has time for: one pass, and at the paper's
-    width every setting with two seeds, at narrower ones three settings with one."""
+    width every setting with two seeds, at narrower ones three settings with one.
+
+    At equal strength "image" and "sum" are one loss in two units. So "sum" takes part with the weight 1 that §4.1 has,
+    read to the letter.
+    """
     wide, (data, _) = study.profile.ngf >= 64, _data(study)
-    share = float(np.mean(data.non_mask))
-    others = [Setting(norm, equal_weight(norm, LAMBDA_NMC, share, study.profile.size)) for norm in ("image", "sum")]
-    settings = [*(Setting("region", weight) for weight in (0.0, 1.0, 3.0, LAMBDA_NMC, 30.0)), *others]
-    if not (wide or steps):
-        settings = [Setting("region", 0.0), Setting("region", LAMBDA_NMC), others[-1]]
+    image = equal_weight("image", LAMBDA_NMC, float(np.mean(data.non_mask)), study.profile.size)
+    settings = [Setting("region", 0.0), Setting("region", LAMBDA_NMC), Setting("image", image)]
+    if wide or steps:
+        settings += [*(Setting("region", weight) for weight in (1.0, 3.0, 30.0)), Setting("sum", 1.0)]
     one_pass = train_config(study, STAGE).steps_in_epoch(len(data.A), len(data.B))
+    settings.sort(key=lambda setting: (setting.norm != "region", setting))
     return settings, steps or one_pass, range(seeds or (2 if wide else 1))
 
 
@@ -74,6 +78,7 @@ def run_sweep(
     parent = parent_checkpoint(study, STAGE)
     start, test = study.root / parent["checkpoint"], load_test_set(study)
     data, facts = _data(study)
+    origin = {"parent": parent, "data": facts}
     base = train_config(study, STAGE, epochs=1, steps_per_epoch=steps, compile="off")
     base = replace(base, **{"tick_steps": max(1, steps // 20)} | changes)
     rows = [{"norm": "start", "weight": 0.0} | _changes(start, test, base.device)]
@@ -81,15 +86,13 @@ def run_sweep(
     for setting, seed in tqdm(runs, "NMC sweep", disable=not progress, ascii=True, mininterval=5):
         config = replace(base, nmc_norm=setting.norm, lambda_nmc=setting.weight, seed=seed)
         name = f"{setting.norm}_{setting.weight:.4g}_{steps}x{config.batch_size}_{config.precision}_seed{seed}"
-        measured = _run(
-            study.root / "sweeps" / "nmc" / name, config, data, start, {"parent": parent, "data": facts}, test
-        )
+        measured = _run(study.root / "sweeps" / "nmc" / name, config, data, start, origin, test)
         rows.append({"norm": setting.norm, "weight": setting.weight, "seed": seed} | measured)
     return pd.DataFrame(rows)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting: its seeds, and of each measure m the mean and, as "± m", the standard deviation over them."""
+    """One row per setting: its seeds, and of each measure m the mean and, as "± m", its standard deviation."""
     groups = rows.groupby(["norm", "weight"], sort=False)
     columns = {"seeds": groups.size()}
     for name in MEASURES:

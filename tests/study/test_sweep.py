@@ -11,6 +11,7 @@ from lib.data.files import read_json
 from lib.gan.losses import non_mask_change
 from lib.study import sweep
 from lib.study.config import StudyError
+from lib.study.datasets import train_data
 from lib.study.sweep import Setting, equal_weight, plan_of, run_sweep, summary
 
 SETTINGS = [Setting("region", 0.0), Setting("region", 1000.0)]
@@ -40,9 +41,10 @@ def test_the_plan_holds_the_default_and_the_loss_switched_off(trained):
     every, steps, seeds = plan_of(trained, steps=40, seeds=2)
     assert (steps, list(seeds)) == (40, [0, 1])
     assert {Setting("region", 0.0), Setting("region", 10.0)} < set(few) < set(every)
-    weights = dict(every[-2:])
-    assert set(weights) == {"image", "sum"}
-    assert weights["image"] > 10 > weights["sum"] > 0
+    assert every[:5] == [Setting("region", weight) for weight in (0.0, 1.0, 3.0, 10.0, 30.0)]
+    assert [s.norm for s in every[5:]] == ["image", "sum"]
+    share = train_data(trained, sweep.STAGE, 2)[0].non_mask.mean()
+    assert every[5].weight == pytest.approx(10 / share)
 
 
 def test_a_strong_loss_keeps_the_face_and_a_second_call_trains_nothing(study, monkeypatch):
