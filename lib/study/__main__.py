@@ -65,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if wrong := [key for key in ("devices", "epochs", "batch_size") if training.get(key, 1) < 1]:
             raise StudyError(f"--{wrong[0].replace('_', '-')} {training[wrong[0]]}: must be 1 or more")
+        if training.get("epochs", 3) < 3:
+            raise StudyError(f"--epochs {training['epochs']}: stage 5 needs 3, for its checkpoints 313, 476 and 510")
         pick(list_notebooks(), args.only, args.start)  # a mistyped name must not leave a study behind
         name = args.name or args.profile or "smoke"
         path = Path(args.runs_dir or RUNS) / name / "study.json"

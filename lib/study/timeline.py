@@ -150,12 +150,14 @@ def run_stage(study: Study, name: str, progress: bool = True, devices: int = 1, 
         overrides: see `train_config`.
 
     Raises:
-        StudyError: the stage before is missing, or the data it needs.
+        StudyError: the stage before is missing, or the data it needs; or `devices` cannot share the batch.
         lib.gan.CheckpointError: the stage was trained with other settings, other data or another parent.
         lib.gan.TrainError: training failed; the manifest then says so and names the last good checkpoint.
     """
     stage = STAGES[name]
     config = train_config(study, stage, **overrides)
+    if devices < 1 or config.batch_size % devices:
+        raise StudyError(f"devices is {devices}: expected a number that divides the batch size, {config.batch_size}")
     parent = parent_checkpoint(study, stage)
     data, facts = train_data(study, stage, config.sample_count)
     folder = study.stage_dir(name)

@@ -260,6 +260,8 @@ def test_the_command_passes_on_what_was_given_and_nothing_else(tmp_path, monkeyp
     capsys.readouterr()
     assert main(["--name", "y", *runs, "--batch-size", "0"]) == 2
     assert capsys.readouterr().err == "error: --batch-size 0: must be 1 or more\n"
+    assert main(["--name", "y", *runs, "--epochs", "2"]) == 2
+    assert "stage 5 needs 3" in capsys.readouterr().err
     assert not (tmp_path / "y").exists()
 
 

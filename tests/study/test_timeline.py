@@ -177,3 +177,20 @@ def test_tables_of_the_timeline(trained):
     changed = what_changed(trained, "stage4")
     assert changed["changed"].any()
     assert loss_weights(train_config(trained, STAGES["stage4"]))["loss_nmc"] == 10
+
+
+@pytest.mark.parametrize("devices", [0, 3])
+def test_processes_that_cannot_share_a_batch_are_refused(trained, devices):
+    with pytest.raises(StudyError, match=f"devices is {devices}: expected a number that divides the batch size"):
+        run_stage(trained, "stage1", progress=False, devices=devices)
+
+
+def test_a_stage_in_two_processes(trained, tmp_path):
+    copy = replace(trained, root=tmp_path / trained.name)
+    shutil.copytree(trained.root, copy.root)
+    shutil.rmtree(copy.stage_dir("stage1"))
+    run = run_stage(copy, "stage1", progress=False, devices=2)
+    assert run.manifest["devices"] == 2
+    assert run.manifest["status"] == "finished"
+    alone = load_stage(trained, "stage1")
+    assert run.metrics["loss_cycle_A"].to_numpy() == pytest.approx(alone.metrics["loss_cycle_A"].to_numpy(), rel=0.02)
