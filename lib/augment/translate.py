@@ -14,13 +14,16 @@ PAPER_SIZE = 256  # px, paper §4: for a checkpoint that does not tell its own
 
 
 def training_size(checkpoint: Path) -> int:
-    """The size, in px, of the pictures the generator was trained on: a released model's folder tells it; for a file it
-    is `size` in its own metadata or in the `meta.json` beside it, else the paper's 256. AugmentError where the file is
-    no safetensors file."""
+    """The size, in px, of the pictures that a generator is to see.
+
+    A released model's folder tells it (`use_px`, else the size of its training); for a file it is `size` in its own
+    metadata or in the `meta.json` beside it, else the paper's 256. AugmentError where the file is no safetensors file.
+    """
     if checkpoint.is_dir():
         from lib.gan.released import read_model
 
-        return read_model(checkpoint)["size_px"]
+        model = read_model(checkpoint)
+        return model.get("use_px", model["size_px"])
     try:
         with safe_open(checkpoint, framework="np") as file:
             notes = file.metadata() or {}

@@ -132,7 +132,8 @@ def pack_released(
 ) -> dict:
     """Write net_G_AB of a checkpoint as a released model named like `out_folder`; gives the content of model.json.
 
-    facts: JSON-able, joined into model.json. card: makes README.md out of model.json. files: further files beside it.
+    facts: JSON-able, joined into model.json; use_px: the size to translate at, where not that of training.
+    card: makes README.md out of model.json. files: further files beside it.
     Written under a temporary name and renamed: a failure leaves an older model of that name as it was.
     Raises CheckpointError for a checkpoint that is missing or damaged, a name that is none, a folder of something
     else, and a tensor larger than a part.
@@ -161,6 +162,9 @@ def pack_released(
     model["parts"] = [
         {"file": name, "bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()} for name, part in parts.items()
     ]
+    if facts.get("use_px") not in (None, size_px):
+        model["use_px"] = int(facts["use_px"])
+    facts = {key: value for key, value in facts.items() if key != "use_px"}
     model["sha256"] = _digest(model)
     model = model | dict(facts) | model  # in this order, and facts override nothing
     contents = {**(files or {}), **parts}
@@ -190,7 +194,7 @@ def register_released(folder: Path, default: bool = False) -> None:
 
 def _digest(model: Mapping) -> str:
     """One checksum over all that shapes the results; facts of the run may be corrected without changing it."""
-    shaping = [model["network"], model["size_px"], model["parts"]]
+    shaping = [model["network"], model["size_px"], model["parts"], *([model["use_px"]] if "use_px" in model else [])]
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,7 +7,7 @@ import math
 from lib.gan.released import MODEL
 
 ALWAYS = (
-    "It was trained at {size} × {size} px; other sizes were not measured.",
+    "It was trained at {size} × {size} px and is used at {use} × {use} px; other sizes were not looked at.",
     "It expects a face that already wears the rule-based mask of `lib.warp`; bare faces were no part of its task.",
     "The network alone may change any pixel. `lib.augment` takes only the mask's pixels from it.",
     "One run with one seed: how much another run would differ is not known.",
@@ -44,6 +44,7 @@ def render_card(model: dict) -> str:
             licence, figure.
     """
     name, size, net, run = model["name"], model["size_px"], model["network"], model["run"]
+    use = model.get("use_px", size)
     noise = ", ".join(f"{s:g}" for s in net["noise"]["sigma"])
     rows = model["timeline"]
     seconds = [row["seconds"] for row in rows]
@@ -58,7 +59,7 @@ def render_card(model: dict) -> str:
             "A generator that turns a mask drawn onto a face by rule into one that looks worn: step two of *Two-Step "
             "Data Augmentation for Masked Face Detection and Recognition: Turning Fake Masks to Real* "
             "([arXiv:2512.15774](https://arxiv.org/abs/2512.15774)). "
-            f"AttentionGAN-v2, direction A→B, {size} × {size} px.",
+            f"AttentionGAN-v2, direction A→B, trained at {size} × {size} px.",
             "",
             *([model["note"], ""] if model.get("note") else []),
             *([f"![{figure['caption']}]({figure['file']})", "", figure["caption"], ""] if figure else []),
@@ -68,7 +69,7 @@ def render_card(model: dict) -> str:
             "",
             "    from lib.gan import Translator",
             f'    result = Translator("{name}").translate(rule_based, seeds=range(len(rule_based)))',
-            f"    result.images, result.attention  # of uint8 [N, {size}, {size}, 3] RGB; attention: 1 = drawn anew",
+            f"    result.images, result.attention  # of uint8 [N, {use}, {use}, 3] RGB; attention: 1 = drawn anew",
             "",
             "## Trained on",
             "",
@@ -78,7 +79,7 @@ def render_card(model: dict) -> str:
             "",
             f"Study `{run['study']}`, profile `{run['profile']}`, data source `{run['data']}`, seed {run['seed']}: "
             f"{run['stage']}, epoch {run['epoch']}, after {rows[-1]['steps']:,} steps of that stage and "
-            f"{sum(row['steps'] for row in rows):,} in all. The stage was {run['status']}.",
+            f"{sum(row['steps'] for row in rows):,} in all. The stage itself was {run['status']}.",
             "",
             *_table(STAGE_COLUMNS.values(), [_stage_row(row) for row in rows]),
             "",
@@ -98,7 +99,7 @@ def render_card(model: dict) -> str:
             "",
             "## Limits",
             "",
-            *(f"- {limit}" for limit in (*(text.format(size=size) for text in ALWAYS), *model["limits"])),
+            *(f"- {limit}" for limit in (*(text.format(size=size, use=use) for text in ALWAYS), *model["limits"])),
             "",
             "## Licence",
             "",

@@ -123,6 +123,7 @@ def release(
     licence: str | None = None,
     figure: tuple[bytes, str] | None = None,
     default: bool = False,
+    use_px: int | None = None,
     weights: Path = WEIGHTS,
 ) -> Path:
     """Make a released model out of a checkpoint of a study, and list it; gives its folder.
@@ -137,6 +138,7 @@ def release(
         licence: Replaces the words for the study's data source.
         figure: PNG that may be shown (face world only) and its caption.
         default: Make it the model that is used when none is named.
+        use_px: Size to translate at, where that is not the size it was trained at; a multiple of 4.
 
     Raises:
         StudyError: the study lacks something, or a text names a path of this machine.
@@ -145,12 +147,16 @@ def release(
     folder = weights / name
     if folder.name != name or not folder.resolve().is_relative_to(weights.resolve()):
         raise StudyError(f"name {name!r}: a folder's name, without slashes")
+    if use_px is not None and (use_px < 8 or use_px % 4):
+        raise StudyError(f"use size {use_px}: expected a multiple of 4, at least 8")
+    if not trained_on.strip():
+        raise StudyError("what it was trained on is empty: say what the pictures are and where they come from")
     stage = stage or stage_of(epoch)
     checkpoint = _checkpoint(root, stage, epoch)
     facts = facts_of(root, stage, epoch)
     facts["measured"] |= _rounding(root, checkpoint)
     facts["measured"] |= measured or {}
-    facts |= {"trained_on": trained_on, "note": note, "limits": list(limits)}
+    facts |= {"trained_on": trained_on, "note": note, "limits": list(limits), "use_px": use_px}
     facts |= {"licence": licence or LICENCE[facts["run"]["data"]], "figure": None}
     files = {}
     if figure:
@@ -239,6 +245,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--as", required=True, dest="model", metavar="MODEL", help="name of the released model")
     p.add_argument("--trained-on", required=True, metavar="TEXT", help="what the pictures are, where they come from")
     p.add_argument("--default", action="store_true", help="make it the model that is used when none is named")
+    p.add_argument("--use-size", type=int, metavar="PX", help="size to translate at (default: that of its training)")
     p.add_argument("--note", default="", metavar="TEXT", help="a paragraph for the top of the card")
     p.add_argument("--measured", type=Path, metavar="JSON", help="further numbers: {name: value or {name: …}}")
     p.add_argument("--limits", type=Path, metavar="FILE", help="further limits, one a line")
@@ -275,6 +282,7 @@ def main(argv: list[str] | None = None) -> int:
             licence=args.licence,
             figure=_figure(args.figure, args.caption),
             default=args.default,
+            use_px=args.use_size,
             weights=args.weights_dir,
         )
     except (StudyError, CheckpointError, OSError, ValueError) as error:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
+from lib.augment.translate import training_size
 from lib.data.files import read_json, sha256
 from lib.gan import CheckpointError, Generator, NoiseConfig, init_weights, list_released, load_released, pack_released
 from lib.gan import released as module
@@ -253,3 +254,16 @@ def test_the_models_of_this_package_are_whole_and_small_enough():
         assert max(part["bytes"] for part in read_model(row["folder"])["parts"]) < 16 * 2**20
         assert row["trained_on"]
         assert (row["folder"] / CARD).is_file()
+
+
+def test_the_size_to_use_is_told_where_it_differs_and_belongs_to_the_checksum(checkpoint, tmp_path):
+    plain, same, other = (
+        pack_released(checkpoint, tmp_path / "w" / name, {**FACTS, **use})
+        for name, use in (("x", {}), ("y", {"use_px": 32}), ("z", {"use_px": 64}))
+    )
+    assert "use_px" not in plain
+    assert "use_px" not in same
+    assert (other["use_px"], other["size_px"]) == (64, 32)
+    assert plain["sha256"] == same["sha256"] != other["sha256"]
+    assert training_size(tmp_path / "w" / "z") == 64
+    assert training_size(tmp_path / "w" / "x") == 32

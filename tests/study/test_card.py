@@ -77,7 +77,7 @@ def test_every_number_is_told(model):
         'Translator("tidy")',
         "1,695 faces of somewhere.",
         "Study `night`, profile `gpu`, data source `folders`, seed 3: stage5, epoch 476, after 6,000 steps of that "
-        "stage and 18,345 in all. The stage was not trained to its end.",
+        "stage and 18,345 in all. The stage itself was not trained to its end.",
         "| stage4 | 141–298 | 3 | 12,345 | 4 | 8 | – | – | 1,695 / 1,680 | 50 min |",
         "| stage5 | 299–476 | 3 | 6,000 | 4 | 8 | 10 | 0, 1, 0.2 | 1,695 / 1,680 | 34 min |",
         "ngf 64, 9 residual blocks, 9 contents, upsampling resize, noise σ 0, 1, 0.2 (pixel, input); 11,378,179",
