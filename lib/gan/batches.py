@@ -42,8 +42,11 @@ class TrainData:
         parts |= {"non_mask": (1, "bool or uint8"), "samples_non_mask": (1, "bool or uint8")}
         for name, (channels, kind) in parts.items():
             images = getattr(self, name)
-            if images is None:
+            if images is None and name not in ("A", "B"):
                 continue
+            if not (hasattr(images, "shape") and hasattr(images, "dtype")):
+                got = "None" if images is None else f"a {type(images).__name__}"
+                raise ValueError(f"TrainData.{name}: expected {kind} [N, {channels}, {size}, {size}], got {got}")
             shape, dtype = tuple(images.shape), str(images.dtype).removeprefix("torch.")
             if len(shape) != 4 or shape[1:] != (channels, size, size) or dtype not in kind.split(" or "):
                 raise ValueError(

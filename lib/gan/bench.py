@@ -200,30 +200,39 @@ def parser() -> argparse.ArgumentParser:
         description="Time a training step of the plain loop against ours, in turns, on the device that is there; "
         "measure peak memory, the share of a GPU's matrix ceiling, and what translating a face costs.",
     )
-    p.add_argument("--device", default="auto")
+    p.add_argument("--device", default="auto", help="auto: CUDA where there is one (default), cpu, cuda, cuda:1, …")
     p.add_argument("--size", type=int, help="px (default: 64 on a CPU, 256 on a GPU)")
     p.add_argument("--ngf", type=int, help="width of generators and discriminators (default: 16 on a CPU, 64 on a GPU)")
-    p.add_argument("--batch-size", type=int, default=4)
+    p.add_argument("--batch-size", type=int, default=4, help="pictures of each set in a step (default: 4)")
     p.add_argument("--rounds", type=int, default=5, help="turns of every variant, after one to warm up (default: 5)")
     p.add_argument("--steps", type=int, help="steps a turn (default: 3 on a CPU, 20 on a GPU)")
-    p.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    p.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of the fast variant; auto: bf16 where the device computes in it (default)",
+    )
     p.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="auto: on a GPU (default)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     p.add_argument("--only", help=argparse.SUPPRESS)
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the bench; gives the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = parser().parse_args(argv)
+def _plan(args: argparse.Namespace) -> tuple[torch.device, TrainConfig, int]:
+    """Device, configuration and steps a turn of a command line; ValueError for what cannot be run."""
+    for name in ("rounds", "steps"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name}: expected at least 1, got {value}")
     device = pick_device(args.device)
     cuda = device.type == "cuda"
+    size, width, steps = (256, 64, 20) if cuda else (64, 16, 3)
+    ngf = width if args.ngf is None else args.ngf
     cfg = TrainConfig(
         stage="bench",
-        size=args.size or (256 if cuda else 64),
-        ngf=args.ngf or (64 if cuda else 16),
-        ndf=args.ngf or (64 if cuda else 16),
+        size=size if args.size is None else args.size,
+        ngf=ngf,
+        ndf=ngf,
         batch_size=args.batch_size,
         lambda_A=8.0,
         lambda_B=8.0,
@@ -233,6 +242,19 @@ def main(argv: list[str] | None = None) -> int:
         compile=args.compile == "on" or (args.compile == "auto" and cuda),
         device=args.device,
     )
+    return device, cfg, steps if args.steps is None else args.steps
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the bench; gives the exit status (2 for arguments that cannot be run)."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(argv)
+    try:
+        device, cfg, steps = _plan(args)
+    except ValueError as error:
+        print(f"lib.gan.bench: {error}", file=sys.stderr)
+        return 2
+    cuda = device.type == "cuda"
     if args.only:
         make, step, config = _variants(cfg)[args.only]
         model, data = make(config, device), toy_data(cfg.size)
@@ -240,13 +262,14 @@ def main(argv: list[str] | None = None) -> int:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         return 0
 
-    name = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if cuda else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     flops = step_flops(cfg)
     print(
         f"{name} ({platform.machine()}), torch {torch.__version__}; {cfg.size}², ngf {cfg.ngf}, batch {cfg.batch_size}"
     )
     print(f"one step: {flops / 1e12:.3g} TFLOP")
-    results = compare(cfg, args.rounds, args.steps or (20 if cuda else 3))
+    results = compare(cfg, args.rounds, steps)
     ceiling = matrix_ceiling(device) if cuda else None
     for variant, row in results.items():
         row["ratio"] = results["plain"]["seconds"] / row["seconds"]

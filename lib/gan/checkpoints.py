@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -51,8 +52,11 @@ def folder_name(epoch: int) -> str:
 
 def list_checkpoints(root: Path) -> list[Path]:
     """The checkpoint folders under `root` (a run's checkpoints/), oldest first, whether sound or not."""
-    folders = [folder for folder in Path(root).glob("epoch_*") if folder.name.removeprefix("epoch_").isdecimal()]
-    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("epoch_")))
+    return sorted(filter(Path.is_dir, _named(root)), key=lambda folder: int(folder.name.removeprefix("epoch_")))
+
+
+def _named(root: Path) -> list[Path]:
+    return [path for path in Path(root).glob("epoch_*") if path.name.removeprefix("epoch_").isdecimal()]
 
 
 def write_checkpoint(
@@ -119,22 +123,23 @@ def prune(root: Path, keep_epochs: tuple[int, ...]) -> None:
 def size_estimate(cfg: TrainConfig, data: TrainData) -> dict[str, int]:
     """Bytes that a stage takes on disk, known before it starts.
 
-    weights, trainer: of one checkpoint, image pools full. samples: the strips of all epochs. at_end: all
-    that stays, to about 2 % (metrics and metas, a few kB, are left out). at_most: at_end and the checkpoint that lies
-    there beside the newest two until it is pruned.
+    weights, trainer: of the last checkpoint. samples: the strips of all epochs. at_end: all that stays, to about 2 %
+    (metrics and metas, a few kB, are left out). at_most: at_end and the checkpoint that lies there beside the newest
+    two until it is pruned. A checkpoint's pools hold what its own number of steps has put there.
     """
     with torch.device("meta"):  # shapes only, no memory
         networks = (Generator(cfg.ngf, cfg.n_blocks, upsampling=cfg.upsampling), Discriminator(cfg.ndf))
     sizes = [parameter.numel() for net in networks for parameter in net.parameters()] * 2
     weights = 4 * sum(sizes) + _HEADER * len(sizes)
-    pools = 2 * cfg.pool_size * 3 * cfg.size**2
-    trainer = 4 * (2 * sum(sizes) + len(sizes) + pools) + 3 * _HEADER * len(sizes)
+    optimisers = 4 * (2 * sum(sizes) + len(sizes)) + 3 * _HEADER * len(sizes)
+    seen = cfg.batch_size * cfg.steps_in_epoch(len(data.A), len(data.B))  # fakes an epoch makes for either pool
+    stored = [min(cfg.pool_size, seen * passes) for passes in range(1, len(cfg.epochs) + 1)]
+    trainers = [optimisers + 4 * 2 * count * 3 * cfg.size**2 for count in stored]
     samples = len(cfg.epochs) * strip_bytes(data, cfg)
-    newest = cfg.epochs[-WITH_TRAINER:]
-    at_end = len({*cfg.keep_epochs, *newest}) * weights + len(newest) * trainer + samples
-    pruned = cfg.epochs[-WITH_TRAINER - 1 : -WITH_TRAINER]  # one epoch, or none where all are the newest
-    at_most = at_end + len(pruned) * trainer + len({*pruned} - {*cfg.keep_epochs}) * weights
-    return {"weights": weights, "trainer": trainer, "samples": samples, "at_end": at_end, "at_most": at_most}
+    at_end = len({*cfg.keep_epochs, *cfg.epochs[-WITH_TRAINER:]}) * weights + sum(trainers[-WITH_TRAINER:]) + samples
+    before = slice(-WITH_TRAINER - 1, -WITH_TRAINER)  # one epoch, or none where all are the newest
+    at_most = at_end + sum(trainers[before]) + len({*cfg.epochs[before]} - {*cfg.keep_epochs}) * weights
+    return {"weights": weights, "trainer": trainers[-1], "samples": samples, "at_end": at_end, "at_most": at_most}
 
 
 def check_room(cfg: TrainConfig, data: TrainData, run_dir: Path) -> str:
@@ -143,15 +148,15 @@ def check_room(cfg: TrainConfig, data: TrainData, run_dir: Path) -> str:
     there = sum(path.stat().st_size for where in ("checkpoints/*/*", "samples/*") for path in Path(run_dir).glob(where))
     free = free_bytes(run_dir)
     text = {name: human(size) for name, size in sizes.items()}
+    written = f", of it {human(there)} already written" if there else ""
     if sizes["at_most"] - there > free:
         raise DiskError(
-            f"{run_dir}: the stage takes up to {text['at_most']} on disk, of which {human(there)} are there and only "
-            f"{human(free)} free: make room, keep fewer epochs (keep_epochs), or use a folder on another disk"
+            f"{run_dir}: the stage takes up to {text['at_most']} on disk{written}, but only {human(free)} are free: "
+            "make room, use a folder on another disk, or keep fewer epochs (keep_epochs)"
         )
     return (
         f"{cfg.stage}: about {text['at_end']} on disk at its end, {text['at_most']} at most (weights {text['weights']} "
-        f"a checkpoint, trainer state {text['trainer']}, samples {text['samples']}); {human(there)} there, "
-        f"{human(free)} free"
+        f"a checkpoint, trainer state {text['trainer']}, samples {text['samples']}){written}; {human(free)} free"
     )
 
 
@@ -167,13 +172,14 @@ def read_meta(folder: Path, with_trainer: bool = False) -> dict:
         files, version = meta["files"], meta["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / 'meta.json'}: missing or damaged ({error})") from error
+    # Before the format, whose digit may be what is damaged. The first releases wrote no digest.
+    if meta.pop("sha256", None) not in (None, _digest(meta)):
+        raise CheckpointError(f"{folder / 'meta.json'}: damaged (its content does not have the SHA-256 it names)")
     if version != FORMAT:
         raise FormatError(
             f"{folder / 'meta.json'}: expected checkpoint format {FORMAT}, got {version}; "
             "use the version of this package that wrote it, or move the folder away"
         )
-    if meta.pop("sha256", None) not in (None, _digest(meta)):  # the first releases wrote none
-        raise CheckpointError(f"{folder / 'meta.json'}: damaged (its content does not have the SHA-256 it names)")
     for name, expected in files.items():
         if name == TRAINER and not with_trainer:
             continue
@@ -185,14 +191,20 @@ def read_meta(folder: Path, with_trainer: bool = False) -> dict:
     return meta
 
 
-def newest_usable(root: Path, last_step: int) -> tuple[Path, dict] | None:
+def newest_usable(
+    root: Path, last_step: int, on_refused: Callable[[str], None] | None = None
+) -> tuple[Path, dict] | None:
     """The newest checkpoint that training can go on from, and its meta; None where there is none.
 
     last_step: the stage's last. A checkpoint there needs no trainer's state: nothing is left to train.
     Damaged ones are passed over with a warning that names the file, and removed: the work since the one before is
-    done again. Raises CheckpointError where sound weights are left but none with a trainer's state (starting anew
-    would overwrite them, which is for a person to decide), and for a checkpoint of another format.
+    done again. on_refused(the warning's text) is called for each before it is removed. Raises CheckpointError where
+    sound weights are left but none with a trainer's state (starting anew would overwrite them, which is for a person
+    to decide), for a checkpoint of another format, and for a file in the place of a checkpoint's folder.
     """
+    for path in _named(root):
+        if not path.is_dir():
+            raise CheckpointError(f"{path}: expected a checkpoint's folder, got a file; move it away")
     refused, weights_only = [], None
     folders = list_checkpoints(root)
     for before, folder in reversed(list(zip([None, *folders], folders))):
@@ -206,8 +218,9 @@ def newest_usable(root: Path, last_step: int) -> tuple[Path, dict] | None:
             raise
         except CheckpointError as error:
             back_to = before.name if before else "the start of the stage"
-            warnings.warn(f"checkpoint refused, falling back to {back_to}: {error}", stacklevel=2)
-            refused.append(folder)
+            told = f"checkpoint refused, falling back to {back_to}: {error}"
+            warnings.warn(told, stacklevel=2)
+            refused.append((folder, told))
     else:
         if weights_only:
             raise CheckpointError(
@@ -215,7 +228,9 @@ def newest_usable(root: Path, last_step: int) -> tuple[Path, dict] | None:
                 "move the folder away to train the stage anew, or give the weights as init_from of another run"
             )
         folder = None
-    for damaged in refused:
+    for damaged, told in refused:
+        if on_refused:
+            on_refused(told)
         shutil.rmtree(damaged)
     return (folder, meta) if folder else None
 

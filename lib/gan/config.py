@@ -14,6 +14,26 @@ PRECISIONS = ("fp32", "bf16")
 HOW = ("device", "compile")  # fields that say how, not what
 
 
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return _whole(value) or isinstance(value, float)
+
+
+KINDS = {  # a field's type → in words, and whether a value is of it
+    str: ("text", lambda value: isinstance(value, str)),
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    int: ("a whole number", _whole),
+    int | None: ("a whole number or None", lambda value: value is None or _whole(value)),
+    float: ("a number", _number),
+    tuple[int, ...]: ("whole numbers", lambda value: isinstance(value, tuple) and all(map(_whole, value))),
+    tuple[float, float]: ("two numbers", lambda value: isinstance(value, tuple) and all(map(_number, value))),
+    NoiseConfig: ("a NoiseConfig", lambda value: isinstance(value, NoiseConfig)),
+}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """One stage of training. Defaults are the first row of the paper's Table 1 at the paper's size."""
@@ -52,10 +72,7 @@ class TrainConfig:
     compile: bool = False  # torch.compile: other rounding, the same training. Not part of the hash
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "betas", "keep_epochs"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.noise, dict):
-            object.__setattr__(self, "noise", NoiseConfig(**self.noise))
+        self._settle_types()
         rules = {
             "stage": (bool(self.stage), "a name"),
             "epochs": (
@@ -81,6 +98,22 @@ class TrainConfig:
         for name, (holds, expected) in rules.items():
             if not holds:
                 raise ValueError(f"TrainConfig.{name}: expected {expected}, got {getattr(self, name)!r}")
+
+    def _settle_types(self) -> None:
+        """Lists to tuples, a dict to NoiseConfig; ValueError for a field of another type."""
+        for name in ("epochs", "betas", "keep_epochs"):
+            if isinstance(getattr(self, name), (list, range)):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.noise, dict):
+            try:
+                object.__setattr__(self, "noise", NoiseConfig(**self.noise))
+            except (TypeError, ValueError) as error:
+                names = ", ".join(f.name for f in fields(NoiseConfig))
+                raise ValueError(f"TrainConfig.noise: expected {names}, got {self.noise!r} ({error})") from error
+        for f in fields(self):
+            expected, holds = KINDS[f.type]
+            if not holds(getattr(self, f.name)):
+                raise ValueError(f"TrainConfig.{f.name}: expected {expected}, got {getattr(self, f.name)!r}")
 
     def steps_in_epoch(self, count_A: int, count_B: int) -> int:
         """Steps of one epoch: as configured, or one pass over the larger set (the last batch is filled up)."""
@@ -127,7 +160,18 @@ def pick_precision(device: torch.device) -> str:
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" → CUDA where there is one, else CPU; any other name as torch understands it."""
+    """ "auto" → CUDA where there is one, else CPU; "cpu", "cuda" or "cuda:N" as they are.
+
+    ValueError for a device that torch does not know or that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+        return torch.device("cuda" if count else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    if device and (device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < count)):
+        return device
+    there = ", ".join(f"cuda:{i}" for i in range(count)) or "none is"
+    raise ValueError(f"device {str(name)!r}: expected auto, cpu, or a CUDA device that is there ({there})")

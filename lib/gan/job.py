@@ -23,7 +23,8 @@ from .config import TrainConfig, pick_device
 from .trainer import Result, TrainError, train
 
 PARTS = ("A", "B", "non_mask", "samples", "samples_non_mask")
-ERROR = "error.txt"
+ERROR = "error.txt"  # why the processes of `launch` failed, on its way from them to it
+LAUNCHED = "LIB_GAN_LAUNCHED"  # in the environment of those processes
 
 
 def write_job(
@@ -89,7 +90,8 @@ def launch(run_dir: Path, devices: int) -> None:
     (run_dir / ERROR).unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
     root = str(Path(__file__).resolve().parents[2])
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    env = os.environ | {"PYTHONPATH": path, LAUNCHED: "1"}
     env.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // devices)))
     with subprocess.Popen(
         [*command, "-m", "lib.gan.train", str(run_dir)],
@@ -106,22 +108,25 @@ def launch(run_dir: Path, devices: int) -> None:
     if process.returncode:
         error = run_dir / ERROR
         reason = error.read_text(encoding="utf-8").strip() if error.exists() else last
+        error.unlink(missing_ok=True)
         raise TrainError(f"{run_dir}: training in {devices} processes failed: {reason}")
 
 
 def main(argv: list[str]) -> int:
     """`python -m lib.gan.train RUN`; gives the exit status."""
     if len(argv) != 1 or argv[0].startswith("-"):
-        print(USAGE, file=sys.stderr)
-        return 0 if argv in (["-h"], ["--help"]) else 2
+        asked = argv in (["-h"], ["--help"])
+        print(USAGE, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     try:
         result = train_job(Path(argv[0]))
     except (TrainError, CheckpointError, ValueError) as error:
         print(f"lib.gan.train: {error}", file=sys.stderr)
-        if Path(argv[0]).is_dir():
+        if LAUNCHED in os.environ and Path(argv[0]).is_dir():
             write_text(Path(argv[0]) / ERROR, f"{error}\n")
         return 2
     if int(os.environ.get("RANK", 0)) == 0:
+        (Path(argv[0]) / ERROR).unlink(missing_ok=True)
         print(f"{'already finished' if result.already_finished else 'finished'}: {result.checkpoint}")
     return 0
 

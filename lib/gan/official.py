@@ -4,6 +4,7 @@ Both name their parameters alike and compute the same function, so the way back 
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .networks import Generator
 
 UNPICKLED = (".pth", ".pt")
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LISTED = 6  # keys in a message; the rest are counted
 
 
@@ -34,11 +36,16 @@ def load_attentiongan(path: Path | str) -> Generator:
     tensors = _tensors(_read(path), path)
     _refuse_other_norms(tensors, path)
     with torch.device("meta"):  # whatever the shapes say, nothing is allocated before they are compared
-        net = Generator(**_sizes(tensors))
+        try:
+            net = Generator(**_sizes(tensors))
+        except (RuntimeError, TypeError, OverflowError):  # larger than torch can count: no such file is sound
+            net = Generator()
     _refuse_other_keys(tensors, net, path)
     for key, value in tensors.items():
-        if not (value.is_floating_point() and value.layout == torch.strided and value.device.type == "cpu"):
-            raise CheckpointError(f"{path}: {key}: expected a dense floating-point tensor, got {value.type()}")
+        if not (value.dtype in DTYPES and value.layout == torch.strided and value.device.type == "cpu"):
+            raise CheckpointError(
+                f"{path}: {key}: expected a dense floating-point tensor of 16 to 64 bits, got {_kind(value)}"
+            )
         if not value.isfinite().all():
             raise CheckpointError(f"{path}: {key} holds values that are not finite; use an earlier checkpoint")
     like = {"dtype": torch.float32, "copy": True, "memory_format": torch.contiguous_format}
@@ -53,9 +60,9 @@ def _read(path: Path) -> object:
     if kind not in (*UNPICKLED, ".safetensors"):
         raise CheckpointError(f"{path}: expected a .pth, .pt or .safetensors file, got {path.suffix or 'no suffix'}")
     try:
-        if kind in UNPICKLED:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        return load_file(path)
+        with warnings.catch_warnings():  # on sparse, quantised and old tensors: refused by name later, or fine
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True) if kind in UNPICKLED else load_file(path)
     except Exception as error:  # a damaged or hostile file raises almost anything
         # Not chained: torch's message advises to unpickle the file without restriction.
         raise CheckpointError(
@@ -112,6 +119,10 @@ def _refuse_other_keys(tensors: dict[str, torch.Tensor], net: Generator, path: P
     if any(faults.values()):
         told = "; ".join(f"{len(keys)} {fault}: {_some(keys)}" for fault, keys in faults.items() if keys)
         raise CheckpointError(f"{path}: no generator of the public AttentionGAN-v2 ({told})")
+
+
+def _kind(value: torch.Tensor) -> str:
+    return f"{value.dtype} ({value.layout}, {value.device.type})".replace("torch.", "")
 
 
 def _some(keys: list[str]) -> str:

@@ -4,6 +4,7 @@ A stage writes into its run folder:
     metrics.csv                one row per tick: means since the tick before (losses unweighted, except loss_G, the sum)
     samples.csv, samples/      see records
     checkpoints/epoch_NNNN/    see checkpoints
+    fallbacks.txt              only where a damaged checkpoint was passed over: a line on each, with the time in UTC
 A stage that was stopped goes on from its newest checkpoint. All randomness is seeded by what it is for (see
 config.stable_seed), so on a CPU with the same number of threads the result equals that of a run never stopped, bit for
 bit. Of several processes (see ranks) each computes its share of every batch and the first one writes.
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +121,7 @@ def _train(
     parent = json.loads(json.dumps(parent))  # as it will be read back, tuples as lists
 
     # Finished already?
-    found = _newest(run_dir / "checkpoints", total_steps, ranks)
+    found = _newest(run_dir, total_steps, ranks)
     if found:
         _check_same(found, cfg, counts, parent)
         if ranks.first:  # a kill may have come between a checkpoint and its pruning, even the last one's
@@ -176,12 +178,21 @@ def _train(
     return Result(run_dir, records.good, cfg.epochs[-1], step, seconds, already_finished=False)
 
 
-def _newest(root: Path, total_steps: int, ranks: Ranks) -> tuple[Path, dict] | None:
+def _newest(run_dir: Path, total_steps: int, ranks: Ranks) -> tuple[Path, dict] | None:
     """The checkpoint to go on from, with its meta. The first rank cleans up before the others look."""
-    found = None
+    root, log, found = run_dir / "checkpoints", run_dir / "fallbacks.txt", None
+
+    def note(told: str) -> None:
+        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {told}\n"
+        with writing(log, needs=len(line)), log.open("a", encoding="utf-8") as file:
+            file.write(line)
+
     if ranks.first:
         checkpoints.clean(root)
-        found = checkpoints.newest_usable(root, total_steps)
+        try:
+            found = checkpoints.newest_usable(root, total_steps, note)
+        except DiskError as error:
+            raise TrainError(str(error)) from error
     ranks.wait()
     return found if ranks.first else checkpoints.newest_usable(root, total_steps)
 

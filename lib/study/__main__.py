@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
     pick.add_argument("--only", nargs="+", metavar="NN", help="just these, by number or name")
     pick.add_argument("--from", dest="start", metavar="NN", help="this one and those after it")
     pick.add_argument("--force", action="store_true", help="also finished ones; stages are trained anew")
-    training = p.add_argument_group("how stages are trained", "given to every notebook that has such a parameter")
+    training = p.add_argument_group(
+        "how stages are trained", "given to every notebook that has such a parameter; the study remembers the last two"
+    )
     training.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: auto)")
     training.add_argument("--devices", type=int, metavar="N", help="processes that share every batch, one for each GPU")
     training.add_argument("--compile", choices=("auto", "on", "off"), help="torch.compile (default: auto, on a GPU)")

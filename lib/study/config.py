@@ -97,7 +97,7 @@ PROFILES = {
     ),
     "laptop": Profile(
         "laptop", 64, 16, 16, 4, _passes(4, 4, 4, 6, 10, 16), 50, 240, 400, 400, 48, 48, 8, 2,
-        "the effect is visible, CPU, about half an hour",
+        "the effect is visible, CPU, half an hour to an hour",
     ),
     # Batch 1 and resize-convolutions, because they gave far better pictures in the same minutes (LOG.md).
     "evening": Profile(

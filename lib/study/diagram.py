@@ -158,5 +158,5 @@ def _noise(ax: Axes, sigma: tuple[float, float, float]) -> None:
         _arrow(ax, (x, _UPPER + 0.62), (x, y + 0.1), color=color)
         ax.add_patch(Circle((x, y), 0.1, fc="white", ec=color, lw=1.2, zorder=3))
         ax.text(x, y - 0.005, "+" if value else "×", color=color, fontsize=10, ha="center", va="center", zorder=4)
-        text = f"noise N(0, {value:g}²)" if value else "no noise here:\nno effect (§4.2)"
+        text = f"noise N(0, {value:g}²)" if value else "no noise here\n(paper, §4.2: no effect)"
         ax.text(x, _UPPER + 0.66, text, color=color, fontsize=9, ha="center", va="bottom")

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.data.files import read_json, write_json
-from lib.study.config import TIMELINE, StudyError
-from lib.study.runs import REPOSITORY, Study, now
+from lib.study.config import STAGES, TIMELINE, StudyError, epoch_labels
+from lib.study.runs import REMEMBERED, REPOSITORY, Study, now, remember
 
 NOTEBOOKS = REPOSITORY / "notebooks"
+ASIDE = ".old_{}"  # a trained stage while --force trains it anew
 READ_BY_NONE = ("00", "03")  # notebooks whose results no later one reads
 STAGE_OF_NOTEBOOK = {stage.notebook: stage.name for stage in TIMELINE}
 
@@ -99,6 +100,73 @@ def read_status(study: Study) -> dict:
     return read_json(path) if path.exists() else {}
 
 
+def set_aside(study: Study, stage: str) -> None:
+    """Move a trained stage out of the trainer's sight, which would find it finished; `settle` brings it back."""
+    folder, old = study.stage_dir(stage), study.root / ASIDE.format(stage)
+    if old.exists():  # and what is in its place is half trained
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        os.replace(folder, old)
+
+
+def settle(study: Study, stage: str, finished: bool = False) -> str:
+    """Bring back the stage that was set aside where the new training left no checkpoint; drop it once that finished.
+
+    finished: the notebook ran to its end. Returns what became of the old stage, in words; "" where there is none.
+    """
+    folder, old = study.stage_dir(stage), study.root / ASIDE.format(stage)
+    if not old.exists():
+        return ""
+    if not finished and not has_weights(study, stage):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(old, folder)
+        return f"{stage}: the weights of before are back"
+    if finished or trained_with(study, stage).get("status") == "finished":
+        shutil.rmtree(old)
+        return ""
+    return f"{stage}: half trained anew; what was there before lies in {old} until that is finished"
+
+
+def has_weights(study: Study, stage: str) -> bool:
+    """Whether a stage has a checkpoint."""
+    return any((study.stage_dir(stage) / "checkpoints").glob("epoch_*"))
+
+
+def trained_with(study: Study, stage: str) -> dict:
+    """Status and `REMEMBERED` settings of a stage, by its manifest; {} where there is none."""
+    path = study.stage_dir(stage) / "manifest.json"
+    if not path.exists():
+        return {}
+    manifest = read_json(path)
+    config = manifest["config"]
+    known = {"epochs": len(config["epochs"]), "batch_size": config["batch_size"]}
+    return {"status": manifest["status"], **{key: known[key] for key in REMEMBERED}}
+
+
+def check_settings(study: Study, stages: list[str], given: dict, force: bool) -> str:
+    """Hold settings that were given against what the stages were trained with.
+
+    Returns a line on finished stages that have others, "" where none has. Raises StudyError for a half-trained stage
+    that has others, and for a number of passes that a stage cannot have.
+    """
+    given, kept = {key: given[key] for key in REMEMBERED if key in given}, []
+    for stage in stages:
+        if "epochs" in given:
+            epoch_labels(STAGES[stage], given["epochs"])
+        before = trained_with(study, stage)
+        other = {key: before[key] for key in given if before and before[key] != given[key]}
+        if not other or force:
+            continue
+        words = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in other.items())
+        if before["status"] == "finished":
+            kept.append(f"{stage} ({words})")
+        elif has_weights(study, stage):
+            raise StudyError(
+                f"{stage} is half trained with {words}: give that to go on, or --force to train it from its start"
+            )
+    return f"finished stages stay as they were trained; --force trains them anew: {', '.join(kept)}" if kept else ""
+
+
 def run_notebook(study: Study, source: Path, parameters: dict, quiet: bool = False) -> Outcome:
     """Execute one notebook; its executed copy ends in `runs/<study>/notebooks/` whether it succeeds or fails.
 
@@ -147,12 +215,13 @@ def run_study(
 ) -> list[Outcome]:
     """Run the chosen notebooks in order and stop at the first that fails.
 
-    Finished ones are skipped unless `force`, which also trains a training notebook's stage anew. An interrupted stage
-    resumes from its last checkpoint, because the trainer does. `status.json` is rewritten after every notebook.
+    Finished ones are skipped unless `force`, which also trains a training notebook's stage anew; the old one comes back
+    if that fails before its first checkpoint. An interrupted stage resumes from its last checkpoint, because the
+    trainer does. `status.json` is rewritten after every notebook.
 
     Args:
         parameters: extra values for the `parameters` cell, beside name, profile, data and seed; a notebook gets those
-            that its cell has.
+            that its cell has. The study remembers `epochs` and `batch_size` for later calls.
         say: where the one line per notebook goes.
     """
     parameters = parameters or {}
@@ -161,6 +230,14 @@ def run_study(
         if not every:
             raise StudyError(f"{notebooks}: no notebooks there; run from a checkout of the repository")
         chosen, status, outcomes = pick(every, only, start), read_status(study), []
+        for line in [settle(study, stage.name) for stage in TIMELINE]:
+            if line:
+                say(line)
+        stages = [STAGE_OF_NOTEBOOK[path.stem] for path in chosen if path.stem in STAGE_OF_NOTEBOOK]
+        if line := check_settings(study, stages, parameters, force):
+            say(line)
+        study = remember(study, parameters)
+        parameters = study.training | parameters
         given = {"name": study.name, "profile": study.profile.name, "data": study.data, "seed": study.seed}
         given |= {"runs_dir": str(study.root.parent)}
         for number, source in enumerate(chosen, 1):
@@ -177,10 +254,13 @@ def run_study(
                 outcomes.append(Outcome(source.stem, "skipped"))
                 continue
             if force and (stage := STAGE_OF_NOTEBOOK.get(source.stem)):
-                shutil.rmtree(study.stage_dir(stage), ignore_errors=True)  # else the trainer would find it finished
+                set_aside(study, stage)
             status[source.stem] = {"status": "running", "start": now(), "source": digest}
             write_json(study.root / "status.json", status)
-            extra = {key: parameters[key] for key in parameters.keys() & parameters_of(source)}
+            stage = STAGE_OF_NOTEBOOK.get(source.stem)
+            own = trained_with(study, stage) if stage and has_weights(study, stage) else {}  # it goes on with its own
+            values = parameters | {key: own[key] for key in REMEMBERED if key in own}
+            extra = {key: values[key] for key in values.keys() & parameters_of(source)}
             outcome = run_notebook(study, source, given | extra)
             status[source.stem] |= {"status": outcome.status, "end": now(), "seconds": round(outcome.seconds, 1)}
             if outcome.status == "failed":
@@ -190,6 +270,9 @@ def run_study(
             if outcome.status == "failed":
                 where = f" in cell [{outcome.cell}]" if outcome.cell is not None else ""
                 say(f"{head} FAILED{where} after {outcome.seconds:.0f} s: {outcome.message}")
+            if stage and (line := settle(study, stage, outcome.status == "finished")):
+                say(line)
+            if outcome.status == "failed":
                 break
             say(f"{head} {outcome.seconds:6.1f} s")
         return outcomes

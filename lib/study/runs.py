@@ -38,6 +38,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "dlib-bin", "safetensors"
 FAILURE_COLUMNS = ["step", "file", "reason"]
 # What fields of a profile were before they existed: a study made then stays what it was.
 BEFORE = {"upsampling": "transposed", "precision": "fp32"}
+REMEMBERED = ("epochs", "batch_size")  # settings of `train_config` that change results
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -51,6 +52,7 @@ class Study:
     seed: int
     root: Path
     roots: dict[str, str] = field(default_factory=dict)
+    training: dict[str, int] = field(default_factory=dict)  # `REMEMBERED` settings that were given once
 
     @property
     def data_dir(self) -> Path:
@@ -87,7 +89,7 @@ class Study:
             "seed": self.seed,
             "roots": dict(self.roots),
             "resolved_profile": profile_dict(self.profile),
-        }
+        } | ({"training": dict(self.training)} if self.training else {})
 
 
 def open_study(
@@ -127,7 +129,10 @@ def open_study(
         resolved = replace(resolved, **then)
     if int(seed) < 0:
         raise StudyError(f"seed {seed}: must be 0 or more")
-    study = Study(name, resolved, data, int(seed), root, (known or {}).get("roots", {}) | given)
+    before = known or {}
+    study = Study(
+        name, resolved, data, int(seed), root, before.get("roots", {}) | given, dict(before.get("training", {}))
+    )
     if missing := [key for key in ROOTS[data] if not study.roots.get(key)]:
         options = " ".join(f"--{key.replace('_', '-')} FOLDER" for key in missing)
         raise StudyError(f"data source {data!r} needs {options}")
@@ -138,6 +143,7 @@ def open_study(
         return study
 
     def fixed(content: dict) -> dict:  # what may not change under a name
+        content = {key: value for key, value in content.items() if key != "training"}
         return content | {"roots": {k: v for k, v in content.get("roots", {}).items() if k in ROOTS[data]}}
 
     for key, value in fixed(study.to_dict()).items():
@@ -159,6 +165,15 @@ def find_study(name: str, runs_dir: str | Path | None = None) -> Study:
         raise StudyError(f"{root}: no study there; found: {', '.join(found) or 'none'}")
     known = read_json(root / "study.json")
     return open_study(name, known["profile"], known["data"], known["seed"], known["roots"], root.parent)
+
+
+def remember(study: Study, settings: dict) -> Study:
+    """Keep those of the settings that change results in study.json: later calls use them until others are given."""
+    training = study.training | {key: settings[key] for key in REMEMBERED if settings.get(key)}
+    if training != study.training:
+        study = replace(study, training=training)
+        write_json(study.root / "study.json", study.to_dict())
+    return study
 
 
 def add_failure(study: Study, step: str, file: str, reason: str) -> None:

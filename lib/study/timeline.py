@@ -13,7 +13,17 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data.files import read_json, sha256, write_json
-from lib.gan import CheckpointError, NoiseConfig, TrainConfig, list_checkpoints, pick_device, pick_precision, train
+from lib.gan import (
+    CheckpointError,
+    NoiseConfig,
+    TrainConfig,
+    TrainData,
+    list_checkpoints,
+    pick_device,
+    pick_precision,
+    read_meta,
+    train,
+)
 from lib.gan.job import launch, write_job
 from lib.study.config import (
     LAMBDA_NMC,
@@ -27,6 +37,8 @@ from lib.study.config import (
 )
 from lib.study.datasets import train_data
 from lib.study.runs import Study, finish_manifest, start_manifest
+
+LOST = "lost from the text"  # §4.3 "set to , , and": a value that nobody can compare with
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,8 @@ def train_config(
 ) -> TrainConfig:
     """The resolved training configuration of a stage under the study's profile.
 
-    `epochs`, `batch_size`, `steps_per_epoch` and `seed` replace the profile's values; None or 0 keeps them.
+    `epochs`, `batch_size`, `steps_per_epoch` and `seed` replace the profile's values; None or 0 keeps them, or takes
+    the passes and the batch size that the study remembers (`lib.study.runs.remember`).
     `compile`: torch.compile, "on", "off" or "auto": on CUDA, where a run outlasts the compiling.
 
     Raises StudyError for another value of `compile`.
@@ -76,6 +89,7 @@ def train_config(
     if compile not in ("auto", "on", "off"):
         raise StudyError(f"compile is {compile!r}; choose auto, on or off")
     profile = study.profile
+    epochs, batch_size = epochs or study.training.get("epochs"), batch_size or study.training.get("batch_size")
     passes = epochs or (profile.passes[stage.name] if profile.passes else None)
     labels = epoch_labels(stage, passes)
     kept = [label for k, label in enumerate(labels) if (k + 1) % profile.keep_every == 0]
@@ -166,6 +180,8 @@ def run_stage(study: Study, name: str, progress: bool = True, devices: int = 1, 
     start_manifest(study, name, config.to_dict(), str(pick_device(config.device)), facts, parent, devices)
     start = study.root / parent["checkpoint"] if parent else None
     write_job(folder, config, data, start, parent)
+    if progress:
+        print(f"{name}: {beginning(folder, config, data, parent)}")
     try:
         if devices > 1:
             launch(folder, devices)
@@ -185,6 +201,18 @@ def run_stage(study: Study, name: str, progress: bool = True, devices: int = 1, 
         return load_stage(study, name)
     finish_manifest(study, name, "finished", steps=result.steps, last_epoch=config.epochs[-1])
     return load_stage(study, name)
+
+
+def beginning(folder: Path, config: TrainConfig, data: TrainData, parent: dict | None) -> str:
+    """Where the training of a stage begins, in words: from another's weights, or from a checkpoint of its own."""
+    total = len(config.epochs) * config.steps_in_epoch(len(data.A), len(data.B))
+    for found in reversed(list_checkpoints(folder / "checkpoints")):
+        with suppress(CheckpointError):  # a damaged one, which the trainer passes over, too
+            step = read_meta(found)["step"]
+            if step == total:
+                return f"already finished (checkpoint {found.name})"
+            return f"resumes at step {step} of {total} (checkpoint {found.name})"
+    return f"starts from {parent['checkpoint'] if parent else 'random weights'}"
 
 
 def load_stage(study: Study, name: str) -> StageRun:
@@ -222,11 +250,20 @@ def all_checkpoints(study: Study) -> dict[tuple[str, int], Path]:
     return {(name, label): path for name in STAGES for label, path in checkpoints_of(study, name).items()}
 
 
+def config_of(study: Study, stage: Stage, **settings) -> TrainConfig:
+    """What a stage was trained with, by its manifest; where it has not finished, what it would be trained with."""
+    path = study.stage_dir(stage.name) / "manifest.json"
+    manifest = read_json(path) if path.exists() else {}
+    if manifest.get("status") == "finished":
+        return TrainConfig.from_dict(manifest["config"])
+    return train_config(study, stage, **settings)
+
+
 def compressed(study: Study) -> pd.DataFrame:
     """What the profile makes of the timeline: one row per stage, the paper's numbers beside this study's."""
     rows = []
     for stage in STAGES.values():
-        config = train_config(study, stage)
+        config = config_of(study, stage)
         steps = config.steps_per_epoch
         rows.append(
             {
@@ -246,29 +283,32 @@ def compressed(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def what_changed(study: Study, name: str) -> pd.DataFrame:
-    """A stage beside the stage it starts from: one row per setting, of the paper and of this study's profile.
+def what_changed(study: Study, name: str, **settings) -> pd.DataFrame:
+    """A stage beside the stage it starts from: one row per setting, of the paper and of this study.
+
+    settings: those of `train_config` that the stage will be trained with; a trained one shows what it was trained with.
 
     Columns: the parent's name, the stage's name, and "changed".
     """
     stage = STAGES[name]
     columns = {}
     for row in (STAGES[stage.parent], stage) if stage.parent else (stage,):
-        config = train_config(study, row)
+        config = config_of(study, row, **settings)
         columns[row.name] = {
             "paper: epochs": f"{row.first_epoch}–{row.last_epoch}",
-            "paper: λ of the cycle loss": f"{row.lambda_cycle:g}",
+            "paper: λ of the cycle loss": f"{row.lambda_cycle:g}" if row.parent else LOST,
             "paper: non-mask change loss": "yes" if row.nmc else "no",
             "paper: noise input": "yes" if row.noise else "no",
             "paper: images per set": f"{row.dataset_size:,}",
             "paper: restriction added to B": row.restriction,
             "here: passes": str(len(config.epochs)),
             "here: steps per pass": str(config.steps_per_epoch or "one pass over the data"),
+            "here: λ of the cycle loss": f"{config.lambda_A:g}",
             "here: λ of the non-mask change loss": f"{config.lambda_nmc:g}",
             "here: noise σ at content layers 1, 2, 3": ", ".join(f"{s:g}" for s in config.noise.sigma),
             "here: batch size": str(config.batch_size),
         }
     table = pd.DataFrame(columns)
     if stage.parent:
-        table["changed"] = ["←" if a != b else "" for a, b in zip(table[stage.parent], table[name])]
+        table["changed"] = ["←" if a != b and a != LOST else "" for a, b in zip(table[stage.parent], table[name])]
     return table

@@ -81,6 +81,10 @@ def test_data_that_does_not_fit_is_refused_by_name(tiny, toy_data):
     cases = {
         r"TrainData\.A: expected uint8 \[N, 3, 32, 32\], got float32": TrainData(A.astype("f4"), B, keep),
         r"TrainData\.B: expected .* got uint8 \[5, 3, 16, 16\]": TrainData(A, B[:, :, :16, :16], keep),
+        r"TrainData\.A: expected uint8 \[N, 3, 32, 32\], got None": TrainData(None, B, keep),
+        r"TrainData\.B: expected .* got None": TrainData(A, None, keep),
+        r"TrainData\.B: expected .* got a list": TrainData(A, list(B), keep),
+        r"TrainData\.non_mask: expected .* got a list": TrainData(A, B, list(keep)),
         r"TrainData\.A: no images, expected at least 2; check what was filtered": TrainData(A[:0], B, keep[:0]),
         r"TrainData\.B: no images, expected at least 2": TrainData(A, B[:0], keep),
         r"TrainData\.A: 1 image, expected at least 2": TrainData(A[:1], B, keep[:1]),

@@ -50,6 +50,7 @@ def test_the_command_prints_and_writes_what_it_measured(tmp_path, capsys):
     small = ["--size", "32", "--ngf", "4", "--batch-size", "2", "--rounds", "1", "--steps", "1", "--device", "cpu"]
     assert main([*small, "--precision", "bf16", "--json", str(tmp_path / "bench.json")]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("CPU, 1 thread (")
     note = json.loads((tmp_path / "bench.json").read_text())
     assert list(note["variants"]) == ["plain", "ours, fp32", "ours, bf16"]
     for name, row in note["variants"].items():
@@ -58,6 +59,26 @@ def test_the_command_prints_and_writes_what_it_measured(tmp_path, capsys):
         assert row["ratio"] == pytest.approx(note["variants"]["plain"]["seconds"] / row["seconds"])
         assert name in out
     assert "translating a face" in out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--size", "50"], "TrainConfig.size: expected divisible by 4 and at least 24, got 50"),
+        (["--size", "0"], "TrainConfig.size: expected divisible by 4 and at least 24, got 0"),
+        (["--batch-size", "0"], "TrainConfig.batch_size: expected at least 1, got 0"),
+        (["--ngf", "0"], "TrainConfig.ngf: expected at least 1, got 0"),
+        (["--rounds", "0"], "--rounds: expected at least 1, got 0"),
+        (["--steps", "0"], "--steps: expected at least 1, got 0"),
+        (["--device", "banana"], "device 'banana': expected auto, cpu, or a CUDA device that is there (none is)"),
+        (["--device", "cuda"], "device 'cuda': expected auto, cpu, or a CUDA device that is there (none is)"),
+    ],
+)
+def test_arguments_that_cannot_be_run_end_in_one_line(monkeypatch, capsys, wrong, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(wrong) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"lib.gan.bench: {message}\n")
 
 
 def test_memory_of_a_variant_is_that_of_its_own_process():

@@ -1,5 +1,6 @@
 """Checkpoints are whole or refused by name."""
 
+import hashlib
 import json
 
 import pytest
@@ -119,7 +120,11 @@ def test_weights_of_another_size_are_refused(model, tiny, tmp_path):
 
 def test_another_format_is_refused(model, tmp_path):
     path = save(tmp_path, model, 1) / "meta.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    content = json.loads(path.read_text()) | {"format": 2}
+    del content["sha256"]
+    # Intact: the digest fits. By hand, as meta.json has it: over everything but itself, keys sorted.
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(content | {"sha256": digest}))
     with pytest.raises(CheckpointError, match="expected checkpoint format 1, got 2"):
         read_meta(path.parent)
     # Not damaged, so not removed either.
@@ -134,6 +139,27 @@ def test_a_changed_digit_in_the_meta_is_found(model, tmp_path):
     path.write_text(path.read_text().replace('"step": 1', '"step": 3'))
     with pytest.raises(CheckpointError, match=r"epoch_0001.meta\.json: damaged"):
         read_meta(path.parent)
+
+
+def test_a_changed_digit_of_the_format_is_damage_not_another_format(model, tmp_path):
+    save(tmp_path, model, 1, 2)
+    path = tmp_path / "epoch_0002" / "meta.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 3'))
+    told = []
+    with pytest.warns(UserWarning, match=r"falling back to epoch_0001: .*epoch_0002.meta\.json: damaged") as warned:
+        assert newest_usable(tmp_path, 9, told.append)[0].name == "epoch_0001"
+    assert told == [str(warning.message) for warning in warned]
+    assert not path.parent.exists()
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_refused_and_stays(model, tmp_path):
+    save(tmp_path, model, 1)
+    (tmp_path / "epoch_0002").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"epoch_0002: expected a checkpoint's folder, got a file; move it"):
+        newest_usable(tmp_path, last_step=9)
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == ["epoch_0001"]
+    prune(tmp_path, keep_epochs=())
+    assert (tmp_path / "epoch_0002").read_text() == "mine"
 
 
 def test_a_meta_from_before_it_had_a_checksum_is_read(model, tmp_path):

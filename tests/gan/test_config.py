@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from lib.gan import NoiseConfig, TrainConfig, pick_precision, stable_seed
+from lib.gan import NoiseConfig, TrainConfig, pick_device, pick_precision, stable_seed
 
 
 def test_defaults_are_the_papers():
@@ -75,12 +76,50 @@ def test_hash_follows_every_field_but_the_device(tiny):
         {"tick_steps": 0},
         {"steps_per_epoch": 0},
         {"batch_size": 0},
+        {"size": "64"},
+        {"lambda_A": "10"},
+        {"batch_size": 1.5},
+        {"ngf": True},
+        {"seed": None},
+        {"flip": 1},
+        {"stage": 5},
+        {"epochs": 3},
+        {"epochs": (1, "2")},
+        {"keep_epochs": "299"},
+        {"betas": (0.5, None)},
+        {"steps_per_epoch": 2.0},
+        {"device": None},
+        {"noise": {"sgma": 1}},
+        {"noise": {"sigma": 1}},
+        {"noise": (0, 1, 0.2)},
     ],
 )
 def test_nonsense_is_refused_by_name(tiny, wrong):
     (name,) = wrong
-    with pytest.raises(ValueError, match=rf"TrainConfig\.{name}: expected"):
+    with pytest.raises(ValueError, match=rf"TrainConfig\.{name}: expected .*, got {re.escape(repr(wrong[name]))}"):
         tiny(**wrong)
+
+
+def test_lists_ranges_and_whole_weights_are_taken(tiny):
+    cfg = tiny(epochs=range(1, 4), keep_epochs=[2], betas=[0, 0.9], lambda_A=10, noise={"sigma": [0, 1, 0.2]})
+    assert (cfg.epochs, cfg.keep_epochs, cfg.betas) == ((1, 2, 3), (2,), (0, 0.9))
+    assert cfg.noise == NoiseConfig((0, 1, 0.2))
+
+
+@pytest.mark.parametrize("name", ["banana", "cuda", "cuda:1", "mps", "cuda:x", ""])
+def test_a_device_that_is_not_there_is_refused(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=rf"device '{name}': expected auto, cpu, or .* there \(none is\)"):
+        pick_device(name)
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+
+
+def test_of_two_gpus_there_is_no_third(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(pick_device(name)) for name in ("auto", "cuda", "cuda:1")] == ["cuda", "cuda", "cuda:1"]
+    with pytest.raises(ValueError, match=r"device 'cuda:2': .* that is there \(cuda:0, cuda:1\)"):
+        pick_device("cuda:2")
 
 
 def test_bfloat16_only_where_the_processor_has_it():

@@ -120,6 +120,10 @@ def test_a_place_that_cannot_be_written_is_named(tiny, toy_data, tmp_path):
         {"upsampling": "resize", "ngf": 6, "ndf": 2, "n_blocks": 3, "sample_count": 1},
         {"epochs": (1, 2, 3, 4, 5), "keep_epochs": (2, 3), "pool_size": 5},
         {"epochs": (1,), "keep_epochs": (), "pool_size": 0},
+        # Pools still filling: 2, 4 and 6 of 50 images; 8, 16 and 24; 26 and 50.
+        {"epochs": (1, 2, 3), "keep_epochs": (), "pool_size": 50, "steps_per_epoch": 1},
+        {"epochs": (1, 2, 3), "keep_epochs": (), "pool_size": 50, "steps_per_epoch": None, "batch_size": 8},
+        {"epochs": (1, 2), "keep_epochs": (), "pool_size": 50, "steps_per_epoch": 13},
     ],
 )
 def test_the_size_told_before_is_the_size_in_the_end(tiny, toy_data, tmp_path, monkeypatch, changes):
@@ -143,7 +147,7 @@ def test_the_size_told_before_is_the_size_in_the_end(tiny, toy_data, tmp_path, m
 def test_a_stage_of_the_papers_size(tiny, toy_data):
     """Counted by hand: 11.8 M and 2.8 M numbers a network, four bytes each; Adam keeps two more of each, and 2 · 50
     images of 256² lie in the pools."""
-    cfg = tiny(ngf=64, ndf=64, n_blocks=9, size=256, pool_size=50, sample_count=0)
+    cfg = tiny(ngf=64, ndf=64, n_blocks=9, size=256, pool_size=50, steps_per_epoch=25, sample_count=0)
     told = size_estimate(cfg, toy_data)
     assert told["weights"] == pytest.approx(2 * 4 * (11_822_949 + 2_764_737), rel=0.001)
     assert told["trainer"] == pytest.approx(2 * told["weights"] + 2 * 50 * 3 * 256 * 256 * 4, rel=0.001)
@@ -152,14 +156,15 @@ def test_a_stage_of_the_papers_size(tiny, toy_data):
 
 def test_the_size_is_shown_before_the_run(tiny, toy_data, tmp_path, capsys):
     train(tiny(), toy_data, tmp_path)
-    assert capsys.readouterr().out.startswith("stage5: about 2.0 MB on disk at its end, 2.6 MB at most (weights 256")
-    assert capsys.readouterr().out == ""
+    out = capsys.readouterr().out
+    assert out.startswith("stage5: about 2.0 MB on disk at its end, 2.6 MB at most (weights 256")
+    assert "written" not in out  # nothing is there yet
 
 
 def test_too_little_room_is_refused_before_the_first_step(tiny, toy_data, tmp_path, monkeypatch):
     most = size_estimate(tiny(), toy_data)["at_most"]
     monkeypatch.setattr(module, "free_bytes", lambda path: most - 1)
-    message = r"run: the stage takes up to 2\.6 MB .* 0\.0 kB are there .* 2\.6 MB free: make"
+    message = r"run: the stage takes up to 2\.6 MB on disk, but only 2\.6 MB are free: make room, "
     with pytest.raises(TrainError, match=message):
         train(tiny(), toy_data, tmp_path / "run", progress=False)
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
@@ -169,7 +174,7 @@ def test_too_little_room_is_refused_before_the_first_step(tiny, toy_data, tmp_pa
     train(tiny(), toy_data, tmp_path / "run", progress=False)
     there = size_on_disk(tmp_path / "run" / "checkpoints") + size_on_disk(tmp_path / "run" / "samples")
     monkeypatch.setattr(module, "free_bytes", lambda path: most - there)
-    assert "2.0 MB there" in check_room(tiny(), toy_data, tmp_path / "run")
+    assert "), of it 2.0 MB already written; " in check_room(tiny(), toy_data, tmp_path / "run")
     monkeypatch.setattr(module, "free_bytes", lambda path: most - there - 1)
     with pytest.raises(DiskError):
         check_room(tiny(), toy_data, tmp_path / "run")

@@ -1,5 +1,6 @@
 """Several processes: the joined batch's gradients, the same training, clear errors."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from lib.gan import CheckpointError, Model, Ranks, TrainData, TrainError, make_batch, non_mask_change, train
 from lib.gan.batches import to_float
-from lib.gan.job import launch, main, read_job, write_job
+from lib.gan.job import LAUNCHED, launch, main, read_job, write_job
 from lib.gan.ranks import RankNoise
 from lib.gan.step import train_step
 
@@ -133,6 +134,21 @@ def test_a_failure_in_the_processes_is_told(job, tiny):
     write_job(job, replace(parts["cfg"], batch_size=3), parts["data"])
     with pytest.raises(TrainError, match="batch_size 3 cannot be shared by 2 processes"):
         launch(job, devices=2)
+    assert not (job / "error.txt").exists()  # told, so nothing is left to tell
+
+
+def test_a_refused_process_leaves_nothing_in_a_busy_folder(job, monkeypatch, capsys):
+    with (job / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main([str(job)]) == 2
+        assert "another process trains in this folder" in capsys.readouterr().err
+        assert sorted(path.name for path in job.iterdir()) == [".lock", "job.json"]
+
+        monkeypatch.setenv(LAUNCHED, "1")
+        assert main([str(job)]) == 2
+        assert "another process trains" in (job / "error.txt").read_text()
+    assert main([str(job)]) == 0
+    assert not (job / "error.txt").exists()
 
 
 def test_jobs_that_cannot_be_read(job, tmp_path, toy_data, tiny, capsys):
@@ -147,4 +163,8 @@ def test_jobs_that_cannot_be_read(job, tmp_path, toy_data, tiny, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "no usable job" in capsys.readouterr().err
     assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err[:6]) == ("", "usage:")
     assert main(["--help"]) == 0
+    out, err = capsys.readouterr()
+    assert (out[:6], err) == ("usage:", "")

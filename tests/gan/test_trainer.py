@@ -1,5 +1,7 @@
 """A stage from start to end: records, resume, refusal, hand-over to the next stage."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -140,6 +142,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, toy_data, whole
     with pytest.warns(UserWarning, match=rf"falling back.*epoch_0313.{name}: damaged or truncated"):
         train(tiny(), toy_data, tmp_path, progress=False)
     assert_same_run(whole(tiny(), toy_data), tmp_path)
+    (line,) = (tmp_path / "fallbacks.txt").read_text().splitlines()
+    told = rf"checkpoint refused, falling back to epoch_0299: .*epoch_0313.{name}: damaged or truncated .*"
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ {told}", line)
 
 
 def test_the_only_checkpoint_damaged_means_from_the_start(tiny, toy_data, whole, tmp_path):

@@ -10,7 +10,7 @@ import time
 import nbformat
 import pytest
 
-from lib.data.files import read_json
+from lib.data.files import read_json, write_json
 from lib.study import driver
 from lib.study.__main__ import main
 from lib.study.config import StudyError
@@ -270,3 +270,111 @@ def test_every_training_notebook_takes_the_commands_settings():
         if path.stem in driver.STAGE_OF_NOTEBOOK:
             expected = {"device", "devices", "compile", "epochs", "batch_size", "seed"}
             assert expected <= driver.parameters_of(path), path.stem
+
+
+def half_made(study, stage, status="finished", epochs=2, batch_size=4, weights=True):
+    folder = study.stage_dir(stage)
+    config = {"epochs": list(range(epochs)), "batch_size": batch_size}
+    write_json(folder / "manifest.json", {"status": status, "config": config})
+    if weights:
+        (folder / "checkpoints" / "epoch_0060").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def stage1(empty, tmp_path):
+    """A folder with the notebook of stage 1 alone, whose stage the study `empty` has trained."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    write_notebook(folder / "05_stage1.ipynb", "1")
+    (half_made(empty, "stage1") / "old").touch()
+    return folder
+
+
+def fake(monkeypatch, status, act=lambda study: None):
+    seen = []
+
+    def run(study, source, parameters, quiet=False):
+        seen.append(parameters)
+        act(study)
+        return Outcome(source.stem, status, 0.1, 4, "no such device")
+
+    monkeypatch.setattr(driver, "run_notebook", run)
+    return seen
+
+
+def test_force_that_fails_at_once_gives_the_old_stage_back(empty, stage1, monkeypatch):
+    said = []
+    fake(monkeypatch, "failed", lambda study: half_made(study, "stage1", "failed: …", weights=False))
+    run_study(empty, force=True, notebooks=stage1, say=said.append)
+    assert (empty.stage_dir("stage1") / "old").exists()
+    assert driver.trained_with(empty, "stage1")["status"] == "finished"
+    assert said[-1] == "stage1: the weights of before are back"
+    assert not list(empty.root.glob(".old_*"))
+
+
+def test_force_that_fails_later_keeps_both_until_the_new_stage_is_finished(empty, stage1, monkeypatch):
+    fake(monkeypatch, "failed", lambda study: half_made(study, "stage1", "failed: …"))
+    said = []
+    run_study(empty, force=True, notebooks=stage1, say=said.append)
+    assert not (empty.stage_dir("stage1") / "old").exists()
+    assert (empty.root / ".old_stage1" / "old").exists()
+    assert "half trained anew" in said[-1]
+    fake(monkeypatch, "finished")
+    run_study(empty, notebooks=stage1, say=silent)
+    assert not list(empty.root.glob(".old_*"))
+    assert empty.stage_dir("stage1").exists()
+
+
+@pytest.mark.parametrize("trains_anew", [False, True])
+def test_a_kill_loses_neither_the_old_stage_nor_the_new_one(empty, stage1, monkeypatch, trains_anew):
+    def kill(study):
+        if trains_anew:
+            half_made(study, "stage1")
+        raise KeyboardInterrupt
+
+    fake(monkeypatch, "", kill)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(empty, force=True, notebooks=stage1, say=silent)
+    fake(monkeypatch, "finished")
+    run_study(empty, notebooks=stage1, say=silent)
+    assert (empty.stage_dir("stage1") / "old").exists() != trains_anew
+    assert driver.has_weights(empty, "stage1")
+    assert not list(empty.root.glob(".old_*"))
+
+
+def test_the_study_remembers_what_changes_results(tmp_path, empty, monkeypatch):
+    from lib.study.runs import find_study
+
+    folder = tmp_path / "one"
+    folder.mkdir()
+    write_notebook(folder / "05_stage1.ipynb", "epochs = batch_size = 0")
+    nb = nbformat.read(folder / "05_stage1.ipynb", 4)
+    nb.cells[0].source += '\nepochs = 0\nbatch_size = 0\ndevice = "auto"'
+    nbformat.write(nb, folder / "05_stage1.ipynb")
+    seen = fake(monkeypatch, "failed")
+    run_study(empty, parameters={"epochs": 6, "device": "cpu"}, notebooks=folder, say=silent)
+    again = find_study("empty", empty.root.parent)
+    run_study(again, notebooks=folder, say=silent)
+    assert [given.get("epochs") for given in seen] == [6, 6]
+    assert [given.get("device") for given in seen] == ["cpu", None]
+    run_study(again, parameters={"epochs": 5, "batch_size": 2}, notebooks=folder, say=silent)
+    assert (seen[2]["epochs"], seen[2]["batch_size"]) == (5, 2)
+    assert find_study("empty", empty.root.parent).training == {"epochs": 5, "batch_size": 2}
+    with pytest.raises(StudyError, match="stage1 can have 1 to 60 passes, not 61"):
+        run_study(again, parameters={"epochs": 61}, notebooks=folder, say=silent)
+    half_made(empty, "stage1", "failed: …", epochs=5)
+    with pytest.raises(StudyError, match="stage1 is half trained with --epochs 5: give that"):
+        run_study(again, parameters={"epochs": 4}, notebooks=folder, say=silent)
+    assert find_study("empty", empty.root.parent).training == {"epochs": 5, "batch_size": 2}
+    run_study(again, notebooks=folder, say=silent)
+    assert (seen[3]["epochs"], seen[3]["batch_size"]) == (5, 4), "a stage goes on with its own"
+
+
+def test_other_settings_for_a_finished_stage_are_not_passed_over_in_silence(empty, stage1, monkeypatch):
+    fake(monkeypatch, "finished")
+    said = []
+    run_study(empty, parameters={"epochs": 2, "batch_size": 4}, notebooks=stage1, say=said.append)
+    assert not any("stay as they were" in line for line in said)
+    run_study(empty, parameters={"epochs": 3}, notebooks=stage1, say=said.append)
+    assert "finished stages stay as they were trained; --force trains them anew: stage1 (--epochs 2)" in said

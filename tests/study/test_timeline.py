@@ -194,3 +194,35 @@ def test_a_stage_in_two_processes(trained, tmp_path):
     assert run.manifest["status"] == "finished"
     alone = load_stage(trained, "stage1")
     assert run.metrics["loss_cycle_A"].to_numpy() == pytest.approx(alone.metrics["loss_cycle_A"].to_numpy(), rel=0.02)
+
+
+def test_tables_tell_the_settings_that_are_used(trained, copy_of):
+    study = copy_of(trained)
+    shutil.rmtree(study.stage_dir("stage5"))
+    table = what_changed(study, "stage5", epochs=5, batch_size=1)
+    assert table.loc["here: passes"].tolist() == ["2", "5", "←"]  # stage 4 is trained: its own
+    assert table.loc["here: batch size", "stage5"] == "1"
+    assert what_changed(study, "stage1").loc["paper: λ of the cycle loss"].tolist() == ["lost from the text", "10", ""]
+    table = compressed(replace(study, training={"epochs": 6})).set_index("stage")["passes here"]
+    assert (table["stage4"], table["stage5"]) == (2, 6)
+
+
+def test_a_stage_says_where_it_begins(trained, copy_of, monkeypatch, capsys):
+    study = copy_of(trained)
+    shutil.rmtree(study.stage_dir("stage4"))
+
+    def stop(*args, **more):
+        def interrupt(label, row):
+            raise KeyboardInterrupt
+
+        return train(*args, **more, on_epoch=interrupt)
+
+    monkeypatch.setattr(timeline, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(study, "stage4")
+    assert "stage4: starts from stage3/checkpoints/epoch_0140" in capsys.readouterr().out
+    monkeypatch.setattr(timeline, "train", train)
+    run_stage(study, "stage4")
+    assert "stage4: resumes at step 2 of 4 (checkpoint epoch_0141)" in capsys.readouterr().out
+    run_stage(study, "stage4")
+    assert "stage4: already finished (checkpoint epoch_0298)" in capsys.readouterr().out
