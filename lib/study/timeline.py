@@ -108,7 +108,7 @@ def train_config(
         ndf=profile.ndf,
         size=profile.size,
         upsampling=profile.upsampling,
-        precision=pick_precision(pick_device(device)) if profile.precision == "auto" else profile.precision,
+        precision=_precision(study, stage, device),
         seed=study.seed if seed is None or seed < 0 else seed,
         keep_epochs=tuple(sorted({*kept, labels[-1], *(set(labels) & set(PICKED_EPOCHS))})),
         sample_count=profile.sample_count,
@@ -116,6 +116,17 @@ def train_config(
         device=device,
         compile=compile == "on" or (compile == "auto" and pick_device(device).type == "cuda"),
     )
+
+
+def _precision(study: Study, stage: Stage, device: str) -> str:
+    """The profile's; where that is "auto", what the device computes faster. A stage that has begun keeps its own, so
+    that it can go on on another machine."""
+    if study.profile.precision != "auto":
+        return study.profile.precision
+    manifest = study.stage_dir(stage.name) / "manifest.json"
+    if manifest.exists():
+        return read_json(manifest)["config"].get("precision", "fp32")
+    return pick_precision(pick_device(device))
 
 
 def loss_weights(config: TrainConfig) -> dict[str, float]:

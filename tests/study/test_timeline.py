@@ -226,3 +226,17 @@ def test_a_stage_says_where_it_begins(trained, copy_of, monkeypatch, capsys):
     assert "stage4: resumes at step 2 of 4 (checkpoint epoch_0141)" in capsys.readouterr().out
     run_stage(study, "stage4")
     assert "stage4: already finished (checkpoint epoch_0298)" in capsys.readouterr().out
+
+
+def test_a_stage_keeps_its_precision_on_another_machine(trained, empty, monkeypatch):
+    study = replace(trained, profile=replace(trained.profile, precision="auto"))
+    begun = read_json(study.stage_dir("stage1") / "manifest.json")["config"]["precision"]
+    other = "fp32" if begun == "bf16" else "bf16"
+    monkeypatch.setattr(timeline, "pick_precision", lambda device: other)
+    assert train_config(study, STAGES["stage1"]).precision == begun
+    fresh = replace(empty, profile=replace(empty.profile, precision="auto"))
+    assert train_config(fresh, STAGES["stage1"]).precision == other
+    assert (
+        train_config(replace(fresh, profile=replace(fresh.profile, precision="fp32")), STAGES["stage1"]).precision
+        == "fp32"
+    )
