@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 from lib.augment.options import AugmentError, Options
+from lib.warp import PRESETS, TEMPLATES
+from lib.warp.geometry import WEAR_TYPES
 
 DESCRIPTION = """\
 Put face masks on every photograph of a folder. Step one draws a mask onto each face by rule (--rule-only stops there);
@@ -57,6 +59,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="WEIGHTS",
         help="net_G_AB.safetensors of your training or the folder it is in, or the name or folder of a released model "
         "(they are in lib/gan/weights, a card beside each)",
+    )
+    rule = p.add_argument_group("step one, the mask put on by rule")
+    rule.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="how: ours (draped over the head, lit like the face), or a family's way (default: ours with --rule-only, "
+        "otherwise what the generator was trained on)",
+    )
+    rule.add_argument(
+        "--masks",
+        metavar="MIX",
+        help="which and how often, e.g. 'surgical_blue=5, cloth/floral, n95#333333' (default: the preset's); there are "
+        f"{', '.join(TEMPLATES)}, and .json files of your own (python -m lib.warp.own)",
+    )
+    rule.add_argument(
+        "--wear",
+        choices=(*WEAR_TYPES, "imfd"),
+        default=default.wear,
+        help="how worn: right, or with nose, chin or both out; imfd mixes those three (default: %(default)s)",
     )
     faces = p.add_argument_group("which faces")
     faces.add_argument("--largest-only", action="store_true", help="mask only the largest face of a picture")

@@ -10,10 +10,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from lib.data.files import sha256
+from lib.data.files import read_json, sha256
 from lib.data.images import IMAGE_SUFFIXES, list_images
+from lib.warp import IMFD_SHARES, WarpConfig, preset, template
+from lib.warp.looks import parse_mix
 
-FORMAT = 1  # of the output folder; a run never goes on in a folder of another format
+FORMAT = 2  # of the output folder; a run never goes on in a folder of another format
 
 
 class AugmentError(ValueError):
@@ -46,6 +48,12 @@ class Options:
             there. 2048 because smaller ones lose faces of groups, and a picture that large takes longer to write.
         min_score: A fainter detection counts only in a picture without a surer one. 0.4 because badges and folds of
             cloth scored up to 0.34 beside true faces of 1.0 and more.
+        preset: How masks are put on by rule, one of `lib.warp.PRESETS`; None for "ours" with rule_only, otherwise for
+            the one that the generator was trained on.
+        masks: Which masks, as `lib.warp.looks.parse_mix` reads them ("surgical_blue=5, cloth/floral=2, kn95"); None for
+            the preset's own.
+        wear: How they are worn: "Mask", another of `lib.warp.geometry.WEAR_TYPES`, or "imfd" for a mixture of the three
+            wrong ways in MaskedFace-Net's proportions.
         limit: Only the first pictures of the sorted list.
         force: Start afresh in a folder that holds a run with other options; removes only files this tool wrote.
         progress: Show a progress bar on stderr.
@@ -65,6 +73,9 @@ class Options:
     upsample: int = 1
     detect_side: int = 2048
     min_score: float = 0.4
+    preset: str | None = None
+    masks: str | None = None
+    wear: str = "Mask"
     limit: int | None = None
     force: bool = False
     progress: bool = True
@@ -94,13 +105,37 @@ class Options:
             raise AugmentError("--margin is a fraction of the face's width (at most 1), --crop-scale at most 10")
         if self.size is not None and (self.size < 24 or self.size % 4):
             raise AugmentError(f"--size must be at least 24 and divisible by 4, got {self.size}")
+        weights = None if self.rule_only else _weights(self.checkpoint)
+        filled = replace(self, checkpoint=weights, preset=self.preset or _preset_of(weights))
+        filled.warp_config()
         workers = min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
-        return replace(self, checkpoint=None if self.rule_only else _weights(self.checkpoint), workers=workers)
+        return replace(filled, workers=workers)
+
+    def warp_config(self) -> WarpConfig:
+        """What may be drawn in step one. AugmentError for a preset, mask or way of wearing that does not exist."""
+        try:
+            changes = {"mix": parse_mix(self.masks)} if self.masks else {}
+            for item in changes.get("mix", ()):
+                template(item.template)
+            changes["wear"] = IMFD_SHARES if self.wear == "imfd" else {self.wear: 1.0}
+            return preset(self.preset or "ours", **changes)
+        except (ValueError, OSError) as error:
+            raise AugmentError(" ".join(str(error).split())) from None
 
     def fingerprint(self, in_dir: Path) -> dict:
         """The options that shape the outputs: a run may only go on in a folder whose fingerprint is the same."""
         given = asdict(self)
-        names = ["seed", "largest_only", "copy_missed", "upsample", "detect_side", "min_score"]
+        names = [
+            "seed",
+            "largest_only",
+            "copy_missed",
+            "upsample",
+            "detect_side",
+            "min_score",
+            "preset",
+            "masks",
+            "wear",
+        ]
         names += [] if self.rule_only else ["margin", "crop_scale", "size"]
         checkpoint, digest = ("rule-only", "") if self.rule_only else _named(Path(self.checkpoint))
         return {
@@ -110,6 +145,19 @@ class Options:
             "checkpoint_sha256": digest,
             **{name: given[name] for name in names},
         }
+
+
+def _preset_of(weights: Path | None) -> str:
+    """What a generator's training pictures were made with: told by its model card, or by the study it lies in."""
+    if weights is None:
+        return "ours"
+    if (weights / "model.json").is_file():
+        return read_json(weights / "model.json").get("preset", "study")
+    for folder in weights.resolve().parents:
+        if (folder / "study.json").is_file():
+            made = folder / "data" / "A" / "rule" / "done.json"
+            return read_json(made).get("preset", "study") if made.is_file() else "study"
+    return "study"
 
 
 def _weights(which: Path | str | None) -> Path:

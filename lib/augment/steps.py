@@ -17,7 +17,7 @@ from lib.augment.composite import Layer, cut_square, extend, merge, paste, quant
 from lib.augment.options import AugmentError, Options, Task, face_seed
 from lib.data.files import sha256, write_png
 from lib.data.images import ImageError, read_image, resize
-from lib.warp import DlibLandmarks, Face, WarpConfig, WarpError, apply_warp, sample_warp_params
+from lib.warp import DlibLandmarks, Face, WarpError, apply_warps, sample_warp_params
 
 REDUCED = "faces looked for at"  # begins the note on a picture larger than the detector's limit
 
@@ -90,21 +90,19 @@ def _lay_masks(stepped: Stepped, in_dir: Path, options: Options, size: int | Non
     # Near faces last: their mask covers a far one's.
     faces.sort(key=lambda item: (item[1].box[2] * item[1].box[3], -item[0]))
     faces = faces[-1:] if options.largest_only else faces
-    masked = picture.pixels.copy()
+    config, asked = options.warp_config(), []
     for index, face in faces:
         row = _describe(index, face, options.seed, source)
         record["faces"].append(row)
-        params = sample_warp_params(np.random.default_rng(row["warp_seed"]), WarpConfig())
+        params = sample_warp_params(np.random.default_rng(row["warp_seed"]), config)
         row["params"] = params.to_dict()
-        try:
-            warped = apply_warp(masked, face.landmarks, params)
-        except WarpError as error:
-            fail(record, "warp", str(error), index)
+        asked.append((0, face.landmarks, params))
+    (masked,), worn = apply_warps([picture.pixels], asked)
+    for (index, face), row, mask in zip(faces, record["faces"], worn, strict=True):
+        if isinstance(mask, WarpError):
+            fail(record, "warp", str(mask), index)
             continue
-        x, y, w, h = warped.box
-        rule = quantise(warped.alpha[y : y + h, x : x + w], (x, y))
-        touched = rule.values > 0
-        masked[rule.window][touched] = warped.image[rule.window][touched]
+        rule = quantise(np.maximum(mask.alpha, mask.shadow), mask.window[:2])
         weight = rule if size is None else extend(rule, options.margin * _width(face), (height, width))
         row["mask_box"], row["status"] = list(weight.box), "masked"
         stepped.faces.append(Masked(index, weight, noise_seed=row["noise_seed"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lib.data.files import read_json
 from lib.study.config import DATA_SOURCES, PROFILES, StudyError
+from lib.warp import PRESETS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--compile", choices=("auto", "on", "off"), help="torch.compile (default: auto, on a GPU)")
     training.add_argument("--epochs", type=int, metavar="N", help="passes of each stage (default: the profile's)")
     training.add_argument("--batch-size", type=int, metavar="N", help="of all processes together (likewise)")
+    p.add_argument_group("step one").add_argument(
+        "--preset", choices=tuple(PRESETS), help="how the masks of set A are put on (default: study)"
+    )
     folders = p.add_argument_group("--data folders")
     folders.add_argument("--a", metavar="DIR", help="full faces, the source of set A")
     folders.add_argument("--b", metavar="DIR", help="faces truly wearing masks, set B")
@@ -62,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     from lib.study.runs import RUNS, open_study
 
     keys = ("a", "b", "scenes_a", "scenes_b", "mafa", "cmfd", "ffhq", "fddb", "selection", "stock")
-    training = {key: getattr(args, key) for key in ("device", "devices", "compile", "epochs", "batch_size")}
+    training = {key: getattr(args, key) for key in ("device", "devices", "compile", "epochs", "batch_size", "preset")}
     training = {key: value for key, value in training.items() if value is not None}
     try:
         if wrong := [key for key in ("devices", "epochs", "batch_size") if training.get(key, 1) < 1]:

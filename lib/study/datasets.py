@@ -28,7 +28,6 @@ from lib.study import sources
 from lib.study.config import Stage, StudyError
 from lib.study.runs import Study, add_failure, progress_bar
 from lib.warp import (
-    WarpConfig,
     WarpError,
     apply_warp,
     load_non_mask,
@@ -37,6 +36,7 @@ from lib.warp import (
     sample_warp_params,
     save_non_mask,
 )
+from lib.warp import preset as warp_preset
 
 
 def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -121,18 +121,28 @@ def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
     return table
 
 
-def warp_A(study: Study, progress: bool = True) -> pd.DataFrame:
+def warp_A(study: Study, progress: bool = True, preset: str = "study") -> pd.DataFrame:
     """Step one on every face of set A: the rule-based image and, by pixel comparison, its non-mask tensor (§4.1).
 
-    Both lie in data/A/rule under one stem. Data source `paper` has CMFD's own images instead of warped ones. Returns
-    the table of faces that have both; the others are listed in failures.csv.
+    Both lie in data/A/rule under one stem. preset: of `lib.warp.PRESETS`, how the masks are put on. Data source `paper`
+    has CMFD's own images instead of warped ones. Returns the table of faces that have both; the others are listed in
+    failures.csv. Raises StudyError for a set that was made with another preset.
     """
     folder = study.data_dir / "A" / "rule"
     if _done(folder):
+        if (made := read_json(folder / "done.json").get("preset", "study")) != preset:
+            raise StudyError(
+                f"{folder}: was made with the preset {made!r}, not {preset!r}; give this study another --name, or "
+                "delete that folder and its stacks (data/stacks) and train its stages anew"
+            )
         return pd.read_csv(folder / "faces.csv")
     table = prepare_A(study, progress)
     landmarks = sources.landmarks_of(study) if study.data != "paper" else {}
-    config, kept, params = WarpConfig(), [], []
+    try:
+        config = warp_preset(preset)
+    except ValueError as error:
+        raise StudyError(str(error)) from None
+    kept, params = [], []
     for row in progress_bar(table, "step one", progress):
         target = folder / row.image
         full = read_image(study.data_dir / "A" / "full" / row.image).pixels
@@ -158,7 +168,7 @@ def warp_A(study: Study, progress: bool = True) -> pd.DataFrame:
     table = table.loc[kept].reset_index(drop=True)
     write_json(folder / "params.json", dict(zip(table["image"], params)))
     write_table(folder / "faces.csv", table)
-    _finish(folder, pictures=len(table))
+    _finish(folder, pictures=len(table), preset=preset)
     return table
 
 

@@ -157,6 +157,8 @@ def release(
     facts["measured"] |= _rounding(root, checkpoint)
     facts["measured"] |= measured or {}
     facts |= {"trained_on": trained_on, "note": note, "limits": list(limits), "use_px": use_px}
+    made = root / "data" / "A" / "rule" / "done.json"
+    facts["preset"] = read_json(made).get("preset", "study") if made.is_file() else "study"
     facts |= {"licence": licence or LICENCE[facts["run"]["data"]], "figure": None}
     files = {}
     if figure:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.interpolate import LinearNDInterpolator
+from scipy.spatial import Delaunay, QhullError
 
 Mapping = Callable[[np.ndarray], np.ndarray]
 
@@ -21,27 +23,59 @@ Mapping = Callable[[np.ndarray], np.ndarray]
 # --- the face ---------------------------------------------------------------------------------------------------------
 
 
-def mask_points(landmarks: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class _Wear:
+    """Where a way of wearing puts the mask's edges. upper: the two landmarks between which the middle of the upper edge
+    lies, and how far along. jaw: places along the jaw (landmark numbers, fractions in between) of corner, side, lower
+    and bottom point, right side of the iBUG numbering mirrored. off: how far they and the chin stand off the face, as a
+    share of their distance from its middle. raised: how much of the way from the chin to the lower lip the lower edge
+    lies up. corner_off: the corner's own."""
+
+    upper: tuple[int, int, float]
+    jaw: tuple[float, float, float, float]
+    off: tuple[float, float, float, float]
+    raised: float = 0.0
+
+
+# The first follows MaskedFace-Net's correctly worn mask; the others are its three ways of wearing one badly, named by
+# what is still covered (cabani2021maskedface, Fig. 2). It gives no coordinates: these were chosen by eye.
+WEAR_TYPES = {
+    "Mask": _Wear((28, 29, 0.2), (1.45, 3, 4.5, 6.5), (0.01, 0.025, 0.05, 0.065)),
+    "Mask_Nose_Mouth": _Wear((28, 29, 0.2), (1.30, 2.3, 3.4, 5.3), (0.01, 0.015, 0.0, 0.0), raised=0.72),
+    "Mask_Mouth_Chin": _Wear((33, 51, 0.45), (3.10, 4.1, 5.2, 6.7), (0.01, 0.035, 0.08, 0.12)),
+    "Mask_Chin": _Wear((57, 8, 0.30), (4.30, 5.0, 5.9, 7.0), (0.03, 0.10, 0.22, 0.34)),
+}
+
+
+def mask_points(landmarks: np.ndarray, wear: str = "Mask") -> np.ndarray:
     """The twelve places on a face where the mask's key points go: float64 [12, 2], in the order of `KEY_POINTS`.
 
-    landmarks: [68, 2] px. The upper edge crosses the nose bridge (landmarks 28 to 29), the sides follow the jaw from
-    points 1 to 2 (15 to 14), the lower edge passes a little under the chin (8). CMFD matches twelve points as well, but
-    does not say which; these were chosen by looking at photographs.
+    landmarks: [68, 2] px. wear: one of `WEAR_TYPES`. Worn as it should be, the upper edge crosses the nose bridge
+    (landmarks 28 to 29), the sides follow the jaw from points 1 to 2 (15 to 14), the lower edge passes a little under
+    the chin (8). CMFD matches twelve points as well, but does not say which; these were chosen by looking at
+    photographs.
     """
-    p = np.asarray(landmarks, dtype=np.float64)
+    p, way = np.asarray(landmarks, dtype=np.float64), WEAR_TYPES[wear]
 
     def between(i: int, j: int, part: float) -> np.ndarray:
         return p[i] + part * (p[j] - p[i])
 
-    bridge = between(28, 29, 0.2)
-    top_left, top_right = between(1, 2, 0.45), between(15, 14, 0.45)
-    sag = 0.025 * (p[8] - bridge)
+    def jaw(place: float, mirrored: bool) -> np.ndarray:
+        i = int(place)
+        return between(16 - i, 15 - i, place - i) if mirrored else between(i, i + 1, place - i)
+
+    bridge = between(*way.upper)
+    corner, *sides = way.jaw
+    top_left, top_right = jaw(corner, False), jaw(corner, True)
+    sag = 0.025 * (p[8] - p[28])
     upper = [top_left, (top_left + bridge) / 2 + sag, bridge, (top_right + bridge) / 2 + sag, top_right]
-    jaw = [p[13], between(12, 11, 0.5), between(10, 9, 0.5), p[8], between(6, 7, 0.5), between(4, 5, 0.5), p[3]]
     # Cloth stands off the jaw by a little, and reaches under the chin.
-    off = (0.01, 0.025, 0.05, 0.065, 0.05, 0.025, 0.01)
-    centre = (bridge + p[8]) / 2
-    lower = [q + share * (q - centre) for q, share in zip(jaw, off, strict=True)]
+    centre = (between(28, 29, 0.2) + p[8]) / 2
+    order = [*((k, True) for k in range(3)), (3, True), *((k, False) for k in (2, 1, 0))]
+    lower = []
+    for k, mirrored in order:
+        q = p[8] if k == 3 else jaw(sides[k], mirrored)
+        lower.append(q + way.off[k] * (q - centre) + way.raised * (0.15, 0.45, 1.0, 1.0)[k] * (p[57] - p[8]))
     # On a turned head the nose and the lips stand out beyond the far jaw; the sides pass outside of them.
     across = (top_right - top_left) / max(float(np.linalg.norm(top_right - top_left)), 1e-9)
     room = 0.08 * float((top_right - top_left) @ across)
@@ -51,23 +85,31 @@ def mask_points(landmarks: np.ndarray) -> np.ndarray:
     return np.stack(upper + lower)
 
 
-def eye_distance(landmarks: np.ndarray) -> float:
-    """Distance between the middles of the two eyes, px. landmarks: [68, 2]."""
-    return float(np.linalg.norm(landmarks[42:48].mean(axis=0) - landmarks[36:42].mean(axis=0)))
+def six_points(landmarks: np.ndarray) -> np.ndarray:
+    """MaskTheFace's six places on a face: float64 [6, 2], in the order of `SIX_POINTS`.
 
-
-def face_turn(landmarks: np.ndarray) -> float:
-    """How far the head is turned, in [−1, 1] for a plausible face: 0 frontal, positive when the nose points to the
-    picture's right.
-
-    It is (a − b) / (a + b) with a, b the distances along the line of the eyes from the nose's tip (30) to the left and
-    the right upper jaw (0–3, 13–16). Times 35 it is about the yaw in degrees, up to 30°. NaN if the jaw has no width.
+    The lines through the nose's tip (30) and the lower lip (57), parallel to the line of the eyes, meet the jaw on both
+    sides; the middle of the bridge (28) and the chin (8) complete them. landmarks: [68, 2] px.
     """
     p = np.asarray(landmarks, dtype=np.float64)
     axis = p[42:48].mean(axis=0) - p[36:42].mean(axis=0)
-    left, right = p[0:4].mean(axis=0) @ axis, p[13:17].mean(axis=0) @ axis
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float((2 * p[30] @ axis - left - right) / (right - left))
+    axis = axis / max(float(np.linalg.norm(axis)), 1e-9)
+    down = np.array([-axis[1], axis[0]])
+
+    def cut(through: np.ndarray, points: np.ndarray) -> np.ndarray:
+        height = (points - through) @ down  # grows along the jaw from the ear to the chin
+        k = int(np.clip(np.searchsorted(np.maximum.accumulate(height), 0.0), 1, len(points) - 1))
+        span = height[k] - height[k - 1]
+        return points[k - 1] + (np.clip(-height[k - 1] / span, 0, 1) if span > 1e-9 else 0.5) * (points[k] - points[k - 1])
+
+    left, right = p[:9], p[16:7:-1]
+    nose, lip = (tuple(cut(p[k], side) for side in (left, right)) for k in (30, 57))
+    return np.stack([nose[0], p[28], nose[1], lip[0], p[8], lip[1]])
+
+
+def eye_distance(landmarks: np.ndarray) -> float:
+    """Distance between the middles of the two eyes, px. landmarks: [68, 2]."""
+    return float(np.linalg.norm(landmarks[42:48].mean(axis=0) - landmarks[36:42].mean(axis=0)))
 
 
 # --- transforms -------------------------------------------------------------------------------------------------------
@@ -110,6 +152,39 @@ def fit_homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         raise ValueError("homography: the points lie on a line or coincide")
     matrix = np.linalg.inv(b) @ vt[-1].reshape(3, 3) @ a
     return matrix / matrix[2, 2]
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The similarity (scale, turn, shift) float64 [3, 3] with source → target, least squares (Umeyama 1991).
+
+    source, target: [N, 2], N ≥ 2. Raises ValueError for points all in one place.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    a, b = source - source.mean(axis=0), target - target.mean(axis=0)
+    size = float((a**2).sum())
+    if not np.isfinite(size) or size < 1e-12:
+        raise ValueError("similarity: the points are not finite or all in one place")
+    c, s = float((a * b).sum()) / size, float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / size
+    if c * c + s * s < 1e-12:
+        raise ValueError("similarity: the target points are all in one place")
+    matrix = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+    matrix[:2, 2] = target.mean(axis=0) - matrix[:2, :2] @ source.mean(axis=0)
+    return matrix
+
+
+def fit_triangles(source: np.ndarray, target: np.ndarray) -> Mapping:
+    """The piecewise affine mapping source → target over the Delaunay triangles of the source points [N, 2].
+
+    A ring of triangles around them, to the same points moved out by a quarter on both sides, takes in what bulges beyond
+    them; places farther out go far away. Raises ValueError for points on a line.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    rings = [np.concatenate([p, p.mean(axis=0) + 1.25 * (p - p.mean(axis=0))]) for p in (source, target)]
+    try:
+        inner = LinearNDInterpolator(Delaunay(rings[0]), rings[1], fill_value=-1e6)
+    except QhullError:
+        raise ValueError("triangles: the points lie on a line or coincide") from None
+    return lambda points: inner(np.asarray(points, np.float64))
 
 
 @dataclass(frozen=True)

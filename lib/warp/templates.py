@@ -44,7 +44,16 @@ _BLUE = (147.0, 190.0, 219.0)  # sRGB; CMFD's light blue, judged by eye
 _PLEATS = (0.34, 0.53, 0.71)  # where the three pleats lie between the upper (0) and the lower hem (1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Strap:
+    start: tuple[float, float]
+    to: str
+    side: str
+    width: float
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class Template:
     """A mask's picture and where its key points lie.
 
@@ -55,6 +64,11 @@ class Template:
     rgba: np.ndarray
     points: np.ndarray
     name: str
+    surface: str = "drape"
+    dye: np.ndarray | None = None
+    straps: tuple = ()
+    left: object = None
+    right: object = None
 
 
 def _key_points() -> np.ndarray:
@@ -151,3 +165,17 @@ def blue_surgical(size: int = 512) -> Template:
 
 
 TEMPLATES: dict[str, Callable[[int], Template]] = {"blue_surgical": blue_surgical}
+
+TEMPLATES["surgical_blue"] = blue_surgical
+
+
+@lru_cache(maxsize=64)
+def template(name: str, size: int = 512) -> Template:  # STUB by the lead until helper A's version is here
+    from dataclasses import replace
+
+    t = TEMPLATES[name](size)
+    p, k = t.points, size / 512
+    straps = tuple(Strap(tuple(p[i] * (1 - f) + p[j] * f), to, side, 0.018, (236, 238, 240))
+                   for i, j, f, to, side in ((0, 11, 0.12, "ear_top", "left"), (10, 11, 0.3, "ear_bottom", "left"),
+                                             (4, 5, 0.12, "ear_top", "right"), (6, 5, 0.3, "ear_bottom", "right")))
+    return replace(t, name=name, straps=straps)

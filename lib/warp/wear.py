@@ -1,149 +1,75 @@
-"""Put a mask on a face: draw the parameters, then apply them (step one of the paper, §3 and §4.1).
+"""Put masks on faces (step one of the paper, §3 and §4.1): apply drawn parameters to pictures and landmarks.
 
-`sample_warp_params` holds all chance, `apply_warp` has none: the same picture, landmarks and parameters give the same
-bytes. Parameters go through JSON unchanged.
+There is no chance here: the same picture, landmarks and parameters give the same bytes. Many faces are done at once, in
+one picture or in many; each may wear another mask. What lies outside a mask, its straps and its shadow keeps every bit.
+
+*Convention.* Pictures are uint8 [H, W, 3] RGB; inside, planes are float32 in [0, 1], colours multiplied by their
+coverage (premultiplied), so that soft edges show no fringe.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
+import torch.nn.functional as F
 
-from lib.warp import geometry
-from lib.warp.templates import TEMPLATES
+from lib.warp import light
+from lib.warp.params import WarpError, WarpParams
+from lib.warp.place import Placed, place_all
+from lib.warp.sampling import brightness, draw_straps, sample_cloth, spread
 
-TRANSFORMS = ("tps", "homography")
-
-_REFERENCE_MASK_PX = 160.0  # a mask's usual width on a 256² face, at which `feather_px` is meant
-_STIFFNESS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # tried in turn until the spline does not fold
-_MARGIN = 0.12  # the outline may bulge beyond its twelve points by this share of their extent
-_STRIP_PIXELS = 1_000_000  # a large face is computed in strips of this size, to bound the memory
-_SHARPER = -0.5  # levels; mip-mapping errs towards blur
+_BATCH_PIXELS = 3_000_000  # of windows computed at once; bounds the memory (about 100 bytes each)
+_NOISE_OFFSETS = 512
 
 
-class WarpError(ValueError):
-    """A mask cannot be put on this face. `reason` is one short line, fit for a list of failures."""
+@dataclass(frozen=True, eq=False)
+class Worn:
+    """One mask on one face. window: (x, y, w, h) px of the picture. alpha: float32 [h, w] in [0, 1], coverage by cloth
+    and straps in that window. shadow: float32 [h, w] in [0, 1], by how much the mask's shadow darkens the skin beside it.
+    box: (x, y, w, h) whole pixels of the picture around alpha > 0. yaw, pitch, roll: of the head, degrees."""
 
-    def __init__(self, reason: str):
-        super().__init__(reason)
-        self.reason = reason
+    window: tuple[int, int, int, int]
+    alpha: np.ndarray
+    shadow: np.ndarray
+    box: tuple[int, int, int, int]
+    yaw: float
+    pitch: float
+    roll: float
 
-
-@dataclass(frozen=True)
-class WarpConfig:
-    """What may be drawn. None of these values is given in the paper, which used CMFD as published; each is chosen so
-    that the masks stay as alike as CMFD's ("uniformly blue … with rare occasions of misplacement", §3).
-
-    transform: "homography" is CMFD's way: one for all twelve points, least squares. "tps" bends the mask so that each
-    point meets its place; the default, because frontal faces look the same with both, while on turned heads the
-    homography puts the nose wire beside the nose and a corner beside the far cheek. Spreads are standard deviations;
-    lengths are in mask widths.
-    """
-
-    template: str = "blue_surgical"
-    transform: str = "tps"
-    feather_px: float = 1.0  # softness of the edge on a 256² face; grows and shrinks with the face
-    brightness: float = 0.025  # of one gain for all channels
-    tint: float = 0.006  # of a further gain for each channel
-    shift: float = 0.006
-    rotate_deg: float = 0.7
-    scale: float = 0.010
-    misplaced_share: float = 0.02  # how many masks are put on carelessly
-    misplaced_shift: float = 0.045
-    misplaced_rotate_deg: float = 4.0
-    max_turn: float = 0.8  # of `geometry.face_turn`; about 30° of yaw
-    min_eye_distance_px: float = 4.0
-
-    def __post_init__(self) -> None:
-        _check_choice("template", self.template, tuple(TEMPLATES))
-        _check_choice("transform", self.transform, TRANSFORMS)
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the picture that the window covers."""
+        x, y, w, h = self.window
+        return slice(y, y + h), slice(x, x + w)
 
 
-@dataclass(frozen=True)
-class WarpParams:
-    """One drawn warp, all that `apply_warp` needs. The defaults are CMFD's plain case: no jitter at all.
-
-    gain: factors on R, G, B. shift: (right, down) along the face's own axes in mask widths; rotate_deg: clockwise as
-    seen; scale: factor; all three about the middle of the mask.
-    """
-
-    template: str = "blue_surgical"
-    transform: str = "tps"
-    feather_px: float = 1.0
-    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    shift: tuple[float, float] = (0.0, 0.0)
-    rotate_deg: float = 0.0
-    scale: float = 1.0
-    misplaced: bool = False
-    max_turn: float = 0.8
-    min_eye_distance_px: float = 4.0
-
-    def __post_init__(self) -> None:
-        _check_choice("template", self.template, tuple(TEMPLATES))
-        _check_choice("transform", self.transform, TRANSFORMS)
-
-    def to_dict(self) -> dict:
-        """Plain values only, ready for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict) -> WarpParams:
-        """The inverse of `to_dict`. Raises ValueError naming an unknown key or a vector of the wrong length."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(
-                f"warp parameters: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
-            )
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        for key, length in (("gain", 3), ("shift", 2)):
-            if key in values and len(values[key]) != length:
-                raise ValueError(f"warp parameters: {key} needs {length} numbers, got {values[key]!r}")
-        return cls(**values)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Warped:
-    """image: uint8 [H, W, 3] RGB, equal to the input wherever alpha is 0. alpha: float32 [H, W] in [0, 1], the mask's
-    coverage. box: (x, y, w, h) whole pixels around alpha > 0."""
+    """image: uint8 [H, W, 3] RGB, equal to the input wherever alpha and shadow are 0. alpha, shadow: float32 [H, W] in
+    [0, 1], coverage by mask and straps, and the darkening beside them. box: (x, y, w, h) whole pixels around alpha > 0."""
 
     image: np.ndarray
     alpha: np.ndarray
+    shadow: np.ndarray
     box: tuple[int, int, int, int]
 
+    @property
+    def region(self) -> np.ndarray:
+        """uint8 [H, W]: the mask's soft coverage, 0 only where no pixel changed (shadows count with their strength)."""
+        return np.ceil(255 * np.maximum(self.alpha, self.shadow)).astype(np.uint8)
 
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-
-
-def sample_warp_params(rng: np.random.Generator, cfg: WarpConfig | None = None) -> WarpParams:
-    """Draw one warp. Takes the same number of draws whatever comes out, so that a later draw does not depend on it."""
-    cfg = cfg or WarpConfig()
-    misplaced = bool(rng.random() < cfg.misplaced_share)
-    normal = np.clip(rng.standard_normal(8), -2.5, 2.5)  # no outliers: a mask is never green or on the forehead
-    shift_by, rotate_by = (cfg.misplaced_shift, cfg.misplaced_rotate_deg) if misplaced else (cfg.shift, cfg.rotate_deg)
-    gain = (1 + cfg.brightness * normal[0]) * (1 + cfg.tint * normal[1:4])
-    return WarpParams(
-        template=cfg.template,
-        transform=cfg.transform,
-        feather_px=cfg.feather_px,
-        gain=tuple(float(g) for g in gain),
-        shift=tuple(float(s) for s in shift_by * normal[4:6]),
-        rotate_deg=float(rotate_by * normal[6]),
-        scale=float(1 + cfg.scale * normal[7]),
-        misplaced=misplaced,
-        max_turn=cfg.max_turn,
-        min_eye_distance_px=cfg.min_eye_distance_px,
-    )
+    @property
+    def non_mask(self) -> np.ndarray:
+        """bool [H, W], True where the picture is unchanged: the non-mask tensor of the paper (§4.1), exactly."""
+        return (self.alpha == 0) & (self.shadow == 0)
 
 
 def apply_warp(image: np.ndarray, landmarks: np.ndarray, params: WarpParams | None = None) -> Warped:
-    """Warp a mask onto one face of a picture; call again with the result for the next face.
+    """Warp a mask onto one face of a picture; call again with the result for the next face, or see `apply_warps`.
 
     image: uint8 [H, W, 3] RGB, any size. landmarks: [68, 2], (x, y) px of that image; they may lie outside it.
     params: None means no jitter. Only a window around the face is computed.
@@ -151,123 +77,210 @@ def apply_warp(image: np.ndarray, landmarks: np.ndarray, params: WarpParams | No
     Raises WarpError, with the reason, for landmarks that are no face, too small, turned too far or outside the picture;
     ValueError for an image of another kind. Method: cabani2021maskedface (twelve points, homography), paper §3.
     """
-    params = params or WarpParams()
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"image: expected uint8 [H, W, 3], got {got}")
-    landmarks = _check_landmarks(landmarks, params)
-    goal = _place(geometry.mask_points(landmarks), params)
-    window = _window(goal, image.shape[:2])
+    (out,), (worn,) = apply_warps([image], [(0, landmarks, params or WarpParams())])
+    if isinstance(worn, WarpError):
+        raise worn
+    alpha, shadow = (np.zeros(image.shape[:2], np.float32) for _ in range(2))
+    alpha[worn.slices], shadow[worn.slices] = worn.alpha, worn.shadow
+    return Warped(out, alpha, shadow, worn.box)
 
-    extent = max(np.ptp(goal, axis=0))
-    size = 512 if extent <= 512 else 1024 if extent <= 1024 else 2048  # never enlarged much, never far too large
-    levels, points = _prepare(params.template, size, params.feather_px)
-    grid = _fit(goal, points, params.transform, window, levels[0].shape[-2:])
 
-    x, y, w, h = window
-    out, alpha = image.copy(), np.zeros(image.shape[:2], np.float32)
-    gain = torch.tensor(params.gain, dtype=torch.float32).view(3, 1, 1)
-    strip = max(1, _STRIP_PIXELS // w)
-    for start in range(0, h, strip):
-        stop = min(start + strip, h)
-        dense = grid.rows(start, stop)
-        cloth = geometry.sample_pyramid(levels, dense[:2].permute(1, 2, 0)[None], dense[2][None] + _SHARPER)[0]
-        cover = cloth[3:].clamp(0, 1)
-        cover = torch.where(cover < 1 / 256, 0.0, cover)  # a trace that could not change a byte by more than one
-        colour = torch.minimum(cloth[:3] * gain, cover)  # premultiplied: never brighter than white
-        part = (slice(y + start, y + stop), slice(x, x + w))
-        below = torch.from_numpy(out[part]).permute(2, 0, 1).float()
-        mixed = (below * (1 - cover) + 255 * colour).round_().clamp_(0, 255)
-        out[part] = mixed.to(torch.uint8).permute(1, 2, 0).numpy()
-        alpha[part] = cover[0].numpy()
+def apply_warps(
+    images: Sequence[np.ndarray],
+    faces: Sequence[tuple[int, np.ndarray, WarpParams]],
+    device: str | torch.device = "cpu",
+) -> tuple[list[np.ndarray], list[Worn | WarpError]]:
+    """Warp masks onto many faces of many pictures at once.
 
-    inside = alpha[y : y + h, x : x + w] > 0
+    Args:
+        images: uint8 [H, W, 3] RGB each, any sizes; not changed.
+        faces: (number of the image, landmarks [68, 2] px of it, parameters) each. Several faces of one image are put on in
+            this order, the later over the earlier; light is taken from the image without any mask.
+        device: where the pixels are computed; "cuda" for many large faces.
+
+    Returns:
+        New images, and for every face its `Worn`, or the WarpError that says why it has none; a face that fails leaves its
+        image as it would be without it. Results do not depend on what else is in the call.
+
+    Raises ValueError for an image of another kind or an image number that does not exist.
+    """
+    for k, image in enumerate(images):
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"image {k}: expected uint8 [H, W, 3], got {got}")
+    for index, _, _ in faces:
+        if not 0 <= index < len(images):
+            raise ValueError(f"faces name image {index}, but there are {len(images)}")
+    out = [image.copy() for image in images]
+    result: list = place_all([(landmarks, params, images[k].shape[:2]) for k, landmarks, params in faces])
+    layers: dict[int, _Layer] = {}
+    for group in _groups(result):
+        pictures = [images[faces[k][0]] for k in group]
+        for k, layer in zip(group, _render([result[k] for k in group], pictures, torch.device(device)), strict=True):
+            layers[k] = layer
+    taken: list[list[tuple]] = [[] for _ in images]
+    for k, (index, _, _) in enumerate(faces):
+        if k in layers:
+            result[k] = _lay(out[index], result[k], layers.pop(k), taken[index])
+    return out, result
+
+
+@dataclass(eq=False)
+class _Layer:
+    """What a mask does to its window: out = below · keep + colour. keep float32 [1, h, w], colour float32 [3, h, w],
+    premultiplied, 0…255; cover, shadow float32 [h, w]; mixed uint8 [h, w, 3], the result over the untouched picture."""
+
+    colour: torch.Tensor
+    keep: torch.Tensor
+    cover: np.ndarray
+    shadow: np.ndarray
+    mixed: np.ndarray
+
+
+def _mix(below: torch.Tensor, keep: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """uint8 [..., 3, h, w] from below (0…255), keep and premultiplied colour (0…255)."""
+    return (below * keep).add_(colour).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _groups(placed: list) -> list[list[int]]:
+    """Numbers of faces to be computed together: canvases of one size, within the bound on memory."""
+    keys: dict[tuple, list[int]] = {}
+    for k, item in enumerate(placed):
+        if isinstance(item, Placed):
+            keys.setdefault((*item.canvas, item.nodes.shape[-1]), []).append(k)
+    out = []
+    for (w, h, _), members in keys.items():
+        step = max(1, _BATCH_PIXELS // (w * h))
+        out += [members[i : i + step] for i in range(0, len(members), step)]
+    return out
+
+
+def _render(placed: list[Placed], pictures: list[np.ndarray], device: torch.device) -> list[_Layer]:
+    """The layers of faces whose canvases have one size."""
+    width, height = placed[0].canvas
+    photo = torch.from_numpy(np.stack([_cut(item, p) for item, p in zip(placed, pictures, strict=True)])).to(device)
+    photo = photo.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    styles = [item.params.style for item in placed]
+    step = _cell(placed[0].canvas)
+    small = F.avg_pool2d(photo, step).mul_(1 / 255)
+    rough = sample_cloth(placed, height // step, width // step, None, device).cover  # where the masks will lie
+
+    blur = [0.0] * len(placed)
+    if any(style.blur for style in styles):
+        blur = [style.blur * s for style, s in zip(styles, light.softness(photo, rough).tolist(), strict=True)]
+    cloth = sample_cloth(placed, height, width, blur, device)
+    colour, cover = cloth.colour, cloth.cover
+    gain = _gains(placed, small, rough, pictures, device)
+    field = spread(gain, height, width)
+    colour *= field
+    if any(style.grain for style in styles):
+        colour += _grain(placed, photo, rough) * cover
+        colour.clamp_(min=0)
+    torch.minimum(colour, cover, out=colour)  # premultiplied: never brighter than white
+    keep = 1 - cover
+    straps = draw_straps(placed, height, width, device)
+    if straps is not None:
+        line, shade = straps
+        line = line * keep  # straps go under the cloth
+        colour += (shade * field).clamp_(max=1).mul_(line)
+        cover, keep = cover + line, keep - line
+    shadow = _shadows(placed, rough)
+    if shadow is None:
+        shadow = torch.zeros_like(cover)
+    else:
+        raw = spread(shadow, height, width).clamp_(0, 1)
+        shadow = raw * keep
+        raw *= shadow >= 1 / 256  # a trace that could not change a byte by more than one
+        shadow = raw * keep
+        keep = keep - shadow
+    colour *= 255
+    mixed = _mix(photo, keep, colour).permute(0, 2, 3, 1).cpu().numpy()
+    cover, shadow = cover.cpu().numpy(), shadow.cpu().numpy()
+    out = []
+    for k, item in enumerate(placed):
+        h, w = item.window[3], item.window[2]
+        out.append(_Layer(colour[k, :, :h, :w], keep[k, :, :h, :w], cover[k, 0, :h, :w], shadow[k, 0, :h, :w], mixed[k, :h, :w]))
+    return out
+
+
+def _cell(canvas: tuple[int, int]) -> int:
+    """Side in px of the cells in which light and shadow are worked out: about 48 of them across, a power of two."""
+    return int(2 ** np.clip(np.floor(np.log2(max(canvas) / 40)), 0, 4))
+
+
+def _cut(item: Placed, picture: np.ndarray) -> np.ndarray:
+    """The canvas around a face, uint8 [h, w, 3]; beyond the picture its border goes on."""
+    (x, y, _, _), (width, height) = item.window, item.canvas
+    seen = picture[y : y + height, x : x + width]
+    missing = height - seen.shape[0], width - seen.shape[1]
+    return np.pad(seen, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else seen
+
+
+def _gains(placed, small, rough, pictures, device) -> torch.Tensor:
+    """The light on each mask, float32 [B, 3, n, n], spread evenly over the canvas, corners included."""
+    gain = torch.tensor([item.params.gain for item in placed], device=device, dtype=torch.float32).view(-1, 3, 1, 1)
+    kinds = [item.params.style.light for item in placed]
+    if "local" in kinds:
+        here = torch.tensor([kind == "local" for kind in kinds], device=device).view(-1, 1, 1, 1)
+        gain = gain * torch.where(here, light.face_light(small, rough), 1.0)
+    for kind in ("picture", "face"):
+        for k in (k for k, own in enumerate(kinds) if own == kind):
+            gain = gain.clone()
+            whole = _thumbnail(pictures[k], device)
+            own = brightness(placed[k].template, placed[k].params.colour)
+            gain[k] *= light.picture_gain(kind, whole, small[k : k + 1], rough[k : k + 1], own)
+    return gain
+
+
+def _thumbnail(picture: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Every so many pixels of a whole picture, float32 [1, 3, h, w] in [0, 1]: enough for its mean."""
+    step = max(1, max(picture.shape) // 256)
+    return torch.from_numpy(picture[::step, ::step].copy()).to(device).permute(2, 0, 1)[None].float() / 255
+
+
+def _grain(placed, photo, rough) -> torch.Tensor:
+    """Noise as strong as the picture's own, float32 [B, 1, h, w]; its pattern comes from each face's seed alone."""
+    height, width = photo.shape[2:]
+    sigma = light.grain(photo, rough) / 255 * photo.new_tensor([item.params.style.grain for item in placed])
+    tile = _noise(max(height, width))
+    out = []
+    for item in placed:
+        top, left = ((item.params.grain_seed >> shift) % _NOISE_OFFSETS for shift in (0, 9))
+        out.append(tile[top : top + height, left : left + width])
+    return torch.stack(out)[:, None].to(photo.device) * sigma.view(-1, 1, 1, 1)
+
+
+@lru_cache(maxsize=4)
+def _noise(side: int) -> torch.Tensor:
+    """Gaussian noise with the same values at the same place, whatever the side."""
+    reach = _NOISE_OFFSETS * (-(-side // _NOISE_OFFSETS) + 1)
+    tile = np.random.default_rng(0).standard_normal((_NOISE_OFFSETS, _NOISE_OFFSETS)).astype(np.float32)
+    return torch.from_numpy(np.tile(tile, (reach // _NOISE_OFFSETS,) * 2))
+
+
+def _shadows(placed, rough) -> torch.Tensor | None:
+    """By how much each mask darkens what lies beside it, float32 [B, 1, n, m] in [0, 1] over the canvas."""
+    strength = rough.new_tensor([item.params.style.shadow for item in placed]).view(-1, 1, 1, 1)
+    if not strength.any():
+        return None
+    cells = [item.width / item.canvas[0] * rough.shape[3] for item in placed]  # the mask's width
+    return light.contact_shadow(rough, 1.0, sum(cells) / len(cells)) * strength
+
+
+def _lay(picture: np.ndarray, placed: Placed, layer: _Layer, taken: list[tuple]) -> Worn | WarpError:
+    """Put a layer on a picture, in place. taken: windows of the masks already on it."""
+    x, y, w, h = placed.window
+    inside = layer.cover > 0
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not len(rows):
-        raise WarpError("mask outside the picture")
+        return WarpError("mask outside the picture")
+    part = picture[y : y + h, x : x + w]
+    if any(x < x2 + w2 and x2 < x + w and y < y2 + h2 and y2 < y + h for x2, y2, w2, h2 in taken):
+        below = torch.from_numpy(part).to(layer.colour.device).permute(2, 0, 1).float()
+        part[...] = _mix(below, layer.keep, layer.colour).permute(1, 2, 0).cpu().numpy()
+    else:
+        part[...] = layer.mixed
+    taken.append(placed.window)
     box = (x + columns[0], y + rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
-    return Warped(image=out, alpha=alpha, box=tuple(int(v) for v in box))
-
-
-def _check_landmarks(landmarks: np.ndarray, params: WarpParams) -> np.ndarray:
-    """float64 [68, 2], or WarpError with what is wrong."""
-    landmarks = np.asarray(landmarks, dtype=np.float64)
-    if landmarks.shape != (68, 2):
-        raise WarpError(f"landmarks: expected 68 points (x, y), got an array of shape {landmarks.shape}")
-    if not np.isfinite(landmarks).all():
-        raise WarpError(f"landmarks: {int((~np.isfinite(landmarks)).any(axis=1).sum())} of 68 points are not finite")
-    eyes = geometry.eye_distance(landmarks)
-    if eyes < params.min_eye_distance_px:
-        raise WarpError(f"face too small: the eyes are {eyes:.1f} px apart, limit {params.min_eye_distance_px:g} px")
-    turn = geometry.face_turn(landmarks)
-    if not abs(turn) <= params.max_turn:
-        raise WarpError(f"face turned too far: {turn:+.2f}, limit {params.max_turn:g} (0 frontal, 1 profile)")
-    return landmarks
-
-
-def _place(goal: np.ndarray, params: WarpParams) -> np.ndarray:
-    """The twelve goals after the drawn shift, turn and scale, about their middle and along the mask's own axes."""
-    across = goal[4] - goal[0]
-    width = np.linalg.norm(across)
-    if width < 1:
-        raise WarpError("landmarks: both ends of the jaw are in one place")
-    axis = across / width
-    axes = np.array([axis, [-axis[1], axis[0]]])
-    c, s = math.cos(math.radians(params.rotate_deg)), math.sin(math.radians(params.rotate_deg))
-    turn = params.scale * np.array([[c, s], [-s, c]])  # row vectors
-    centre = goal.mean(axis=0)
-    return (goal - centre) @ turn + centre + width * (np.asarray(params.shift) @ axes)
-
-
-def _window(goal: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The part of the picture that the mask can touch, (x, y, w, h); WarpError if most of the mask lies outside."""
-    low, high = goal.min(axis=0), goal.max(axis=0)
-    margin = _MARGIN * (high - low).max() + 2
-    left, top = np.floor(low - margin)
-    right, bottom = np.ceil(high + margin)
-    seen_w = min(high[0], shape[1] - 1) - max(low[0], 0)
-    seen_h = min(high[1], shape[0] - 1) - max(low[1], 0)
-    if seen_w <= 0 or seen_h <= 0 or seen_w * seen_h < 0.25 * np.prod(high - low):
-        raise WarpError(
-            f"mask outside the picture: it would span x {low[0]:.0f}…{high[0]:.0f}, y {low[1]:.0f}…{high[1]:.0f}"
-        )
-    x, y = int(max(left, 0)), int(max(top, 0))
-    return x, y, int(min(right, shape[1] - 1)) - x + 1, int(min(bottom, shape[0] - 1)) - y + 1
-
-
-def _fit(
-    goal: np.ndarray, points: np.ndarray, transform: str, window: tuple[int, int, int, int], shape: tuple[int, int]
-) -> geometry.CoarseGrid:
-    """The mapping photograph → template as a grid over the window, checked not to fold where the template lies."""
-    try:
-        if transform == "homography":
-            matrix = geometry.fit_homography(goal, points)
-            grid = geometry.coarse_grid(lambda places: geometry.apply_homography(matrix, places), window)
-            if (grid.jacobian > 0).all():  # its sign changes at the horizon, which must not cross the window
-                return grid
-        else:
-            for stiffness in _STIFFNESS:
-                grid = geometry.coarse_grid(geometry.fit_tps(goal, points, stiffness), window)
-                x, y, _ = grid.nodes
-                on_template = (x >= 0) & (x <= shape[1] - 1) & (y >= 0) & (y <= shape[0] - 1)
-                if on_template.any() and (grid.jacobian[on_template] > 0).all():
-                    return grid
-    except ValueError as error:
-        raise WarpError(f"landmarks: {error}") from None
-    raise WarpError("landmarks: the mask would fold over itself (jaw, nose and chin are not in the order of a face)")
-
-
-@lru_cache(maxsize=6)
-def _prepare(name: str, size: int, feather_px: float) -> tuple[list[torch.Tensor], np.ndarray]:
-    """A template as a pyramid of premultiplied float32 RGBA [1, 4, h, w] in [0, 1], its edge feathered, and its points.
-
-    The feather is applied here, in the template's frame, so it costs nothing per face and has the same width on the
-    face whatever the picture's resolution.
-    """
-    template = TEMPLATES[name](size)
-    rgba = template.rgba.astype(np.float32) / 255
-    width = float(np.ptp(template.points[:, 0]))
-    alpha = gaussian_filter(rgba[..., 3], sigma=feather_px / 2 * width / _REFERENCE_MASK_PX, mode="constant")
-    stacked = np.concatenate([rgba[..., :3] * alpha[..., None], alpha[..., None]], axis=-1)
-    picture = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1), dtype=np.float32))[None]
-    return geometry.pyramid(picture), template.points.astype(np.float64)
+    pose = placed.pose
+    return Worn(placed.window, layer.cover, layer.shadow, tuple(int(v) for v in box), pose.yaw, pose.pitch, pose.roll)

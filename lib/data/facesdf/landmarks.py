@@ -55,6 +55,16 @@ def _inner(head: Head) -> Tensor:
 
 
 def _jaw(head: Head) -> Tensor:
+    outwards, points = jaw_candidates(head)
+    turned = (points.flatten(1, 2) - points.new_tensor([0, -0.35, 0.3])) @ head.shot.rotation.transpose(1, 2)
+    image_direction = (outwards @ head.shot.rotation.transpose(1, 2))[..., :2]
+    reach = (turned.view(points.shape)[..., :2] * image_direction.unsqueeze(2)).sum(-1)
+    best = reach.argmax(2).view(-1, 17, 1, 1).expand(-1, -1, 1, 3)
+    return points.gather(2, best).squeeze(2)
+
+
+def jaw_candidates(head: Head) -> tuple[Tensor, Tensor]:
+    """Of each jaw point its direction outwards, [17, 3], and the places on the skin that may be it, [B, 17, 14, 3]."""
     w = head.who
     count = len(JAW_CANDIDATES)
     side = np.sign(np.arange(17) - 8.0)
@@ -68,8 +78,4 @@ def _jaw(head: Head) -> Tensor:
         x, y, z = (radius * direction[..., i] + shift for i, shift in enumerate((0.0, -0.06, 0.05)))
         radius = radius - head.bare(x, y, z, ears=False)
     points = torch.stack([x * w.head_width, y * w.face_length, z], -1)
-    turned = (points - points.new_tensor([0, -0.35, 0.3])) @ head.shot.rotation.transpose(1, 2)
-    image_direction = (w.age.new_tensor(outwards) @ head.shot.rotation.transpose(1, 2))[..., :2]
-    reach = (turned.view(-1, 17, count, 3)[..., :2] * image_direction.unsqueeze(2)).sum(-1)
-    best = reach.argmax(2).view(-1, 17, 1, 1).expand(-1, -1, 1, 3)
-    return points.view(-1, 17, count, 3).gather(2, best).squeeze(2)
+    return w.age.new_tensor(outwards), points.view(-1, 17, count, 3)

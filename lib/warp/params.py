@@ -1,0 +1,217 @@
+"""What is drawn for a mask (`WarpParams`), what may be drawn (`WarpConfig`), and the families' ways as named presets.
+
+All chance is in `sample_warp_params`; `lib.warp.wear.apply_warp` has none. Parameters go through JSON unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+
+import numpy as np
+
+from lib.warp.geometry import WEAR_TYPES
+from lib.warp.looks import MixItem, draw_item, parse_mix
+
+TRANSFORMS = ("surface", "tps", "triangles", "homography", "similarity")
+LIGHTS = ("none", "picture", "face", "local")
+EDGES = ("soft", "hard")
+IMFD_SHARES = {"Mask_Mouth_Chin": 0.8, "Mask_Nose_Mouth": 0.1, "Mask_Chin": 0.1}  # cabani2021maskedface, Table 2
+
+
+class WarpError(ValueError):
+    """A mask cannot be put on this face. `reason` is one short line, fit for a list of failures."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a mask is put on: the part that a preset fixes and chance does not touch.
+
+    transform: how the template's points are brought to the face. "surface" drapes the mask over a generic head in the
+        face's pose, tied to its landmarks; "tps" and "triangles" bend the flat template so that each key point meets its
+        place; "homography" and "similarity" fit it by least squares.
+    key_points: 12 (CMFD's number) or 6 (MaskTheFace's). side_views: take the template's left or right view where the
+        head is turned beyond 13° (MaskTheFace).
+    light: "none"; "picture", one gain from the whole picture's mean (MaskTheFace); "face", one gain from the face's
+        mean (MLFW); "local", a field from the face's lower half, with its cast (`lib.warp.light`).
+    grain, blur: share of the picture's own grain and softness that the mask is given, in [0, 1]. shadow: strength of the
+        contact shadow, in [0, 1]. straps: draw them to the ears.
+    edge: "soft", or "hard" for a coverage of 0 or 1 only. feather_px: softness of the edge on a 256² face; grows and
+        shrinks with the face.
+    max_yaw: degrees of head yaw beyond which the face is refused; the pose comes from `face3d.estimate_pose`.
+    min_eye_distance_px: faces smaller than this are refused.
+
+    Where the paper or the family gives no value it was chosen by eye on photographs.
+    """
+
+    transform: str = "surface"
+    key_points: int = 12
+    side_views: bool = False
+    light: str = "local"
+    grain: float = 1.0
+    blur: float = 1.0
+    shadow: float = 0.5
+    straps: bool = True
+    edge: str = "soft"
+    feather_px: float = 1.0
+    max_yaw: float = 60.0
+    min_eye_distance_px: float = 4.0
+
+    def __post_init__(self) -> None:
+        _check_choice("transform", self.transform, TRANSFORMS)
+        _check_choice("light", self.light, LIGHTS)
+        _check_choice("edge", self.edge, EDGES)
+        _check_choice("key_points", self.key_points, (6, 12))
+        if self.side_views and (self.key_points != 6 or self.transform == "surface"):
+            raise ValueError("side_views: only with six key points and a flat transform; a surface needs no side views")
+        for name in ("grain", "blur", "shadow"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)!r}")
+        for name, high in (("feather_px", 50), ("max_yaw", 90), ("min_eye_distance_px", 1e6)):
+            if not 0 <= getattr(self, name) <= high:
+                raise ValueError(f"{name}: expected a number from 0 to {high:g}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class WarpConfig:
+    """What may be drawn. None of the spreads is given in the paper, which used CMFD as published; they are chosen so
+    that masks stay as alike as CMFD's ("uniformly blue … with rare occasions of misplacement", §3).
+
+    style: see `Style`. mix: masks with colour, texture and weight, from `looks.parse_mix` (its text form is accepted).
+    wear: how the masks are worn and how often, e.g. {"Mask": 1} or `IMFD_SHARES`. Spreads are standard deviations,
+    lengths in mask widths; brightness is one gain for all channels, tint a further one for each.
+    """
+
+    style: Style = field(default_factory=Style)
+    mix: tuple[MixItem, ...] | str = "surgical_blue"
+    wear: dict[str, float] = field(default_factory=lambda: {"Mask": 1.0})
+    brightness: float = 0.025
+    tint: float = 0.006
+    shift: float = 0.006
+    rotate_deg: float = 0.7
+    scale: float = 0.010
+    misplaced_share: float = 0.02  # how many masks are put on carelessly
+    misplaced_shift: float = 0.045
+    misplaced_rotate_deg: float = 4.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mix, str):
+            object.__setattr__(self, "mix", parse_mix(self.mix))
+        for name, weight in self.wear.items():
+            _check_choice("wear", name, tuple(WEAR_TYPES))
+            if not weight >= 0:
+                raise ValueError(f"wear: the weight of {name} must not be negative, got {weight!r}")
+        if not sum(self.wear.values()) > 0:
+            raise ValueError("wear: at least one way of wearing needs a weight above 0")
+
+
+@dataclass(frozen=True)
+class WarpParams:
+    """One drawn warp, all that `apply_warp` needs besides picture and landmarks. The defaults: no jitter at all.
+
+    template: a name of `templates.TEMPLATES` or the path of an own one. wear: one of `geometry.WEAR_TYPES`. colour:
+    "#rrggbb" or "" for the template's own; texture: a name or picture file or ""; their weights in [0, 1].
+    gain: factors on R, G, B. shift: (right, down) along the face's own axes in mask widths; rotate_deg: clockwise as
+    seen; scale: factor; all three about the middle of the mask. grain_seed: of the grain's pattern.
+    """
+
+    template: str = "surgical_blue"
+    style: Style = field(default_factory=Style)
+    wear: str = "Mask"
+    colour: str = ""
+    colour_weight: float = 1.0
+    texture: str = ""
+    texture_weight: float = 1.0
+    texture_scale: float = 1.0
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shift: tuple[float, float] = (0.0, 0.0)
+    rotate_deg: float = 0.0
+    scale: float = 1.0
+    misplaced: bool = False
+    grain_seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choice("wear", self.wear, tuple(WEAR_TYPES))
+
+    def to_dict(self) -> dict:
+        """Plain values only, ready for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> WarpParams:
+        """The inverse of `to_dict`. Raises ValueError naming an unknown key or a vector of the wrong length."""
+        style = values.get("style", {})
+        for part, given in ((cls, values), (Style, style)):
+            known = {f.name for f in fields(part)}
+            if unknown := sorted(set(given) - known):
+                raise ValueError(
+                    f"warp parameters: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
+                )
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        for key, length in (("gain", 3), ("shift", 2)):
+            if key in values and len(values[key]) != length:
+                raise ValueError(f"warp parameters: {key} needs {length} numbers, got {values[key]!r}")
+        return cls(**{**values, "style": Style(**style)})
+
+
+def _check_choice(name: str, value, known: tuple) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {value!r}")
+
+
+def sample_warp_params(rng: np.random.Generator, cfg: WarpConfig | None = None) -> WarpParams:
+    """Draw one warp. Takes the same number of draws whatever comes out, so that a later draw does not depend on it."""
+    cfg = cfg or WarpConfig()
+    misplaced = bool(rng.random() < cfg.misplaced_share)
+    normal = np.clip(rng.standard_normal(8), -2.5, 2.5)  # no outliers: a mask is never green or on the forehead
+    item = draw_item(rng, cfg.mix)
+    edges = np.cumsum(list(cfg.wear.values()))
+    wear = list(cfg.wear)[min(int(np.searchsorted(edges, rng.random() * edges[-1], side="right")), len(edges) - 1)]
+    shift_by, rotate_by = (cfg.misplaced_shift, cfg.misplaced_rotate_deg) if misplaced else (cfg.shift, cfg.rotate_deg)
+    gain = (1 + cfg.brightness * normal[0]) * (1 + cfg.tint * normal[1:4])
+    return WarpParams(
+        template=item.template,
+        style=cfg.style,
+        wear=wear,
+        colour=item.colour,
+        texture=item.texture,
+        gain=tuple(float(g) for g in gain),
+        shift=tuple(float(s) for s in shift_by * normal[4:6]),
+        rotate_deg=float(rotate_by * normal[6]),
+        scale=float(1 + cfg.scale * normal[7]),
+        misplaced=misplaced,
+        grain_seed=int(rng.integers(2**31)),
+    )
+
+
+_PLAIN = Style(light="none", grain=0.0, blur=0.0, shadow=0.0, straps=False)
+# The ways of the rule-based families, as their papers and tools describe them, so that they can stand side by side. Their
+# weak points are kept where they are the method (a hard edge, light from the whole picture), mended where they are bugs.
+PRESETS: dict[str, WarpConfig] = {
+    # MaskedFace-Net: twelve points, one homography, one blue mask, no light.
+    "cmfd": WarpConfig(replace(_PLAIN, transform="homography", max_yaw=45.0)),
+    # MaskTheFace: six points, a side view beyond ±13°, gain from the whole picture, coverage 0 or 1.
+    "maskthe_face": WarpConfig(
+        replace(_PLAIN, transform="homography", key_points=6, side_views=True, light="picture", edge="hard")
+    ),
+    # MLFW: bent over triangles, brightness of the face, blurred border.
+    "mlfw": WarpConfig(replace(_PLAIN, transform="triangles", light="face", feather_px=3.0)),
+    # SMFRD: a picture of a mask, copied and pasted.
+    "smfrd": WarpConfig(replace(_PLAIN, transform="similarity", edge="hard")),
+    # This study's: everything on.
+    "ours": WarpConfig(),
+    # CMFD's look with the bending of a spline: what the study trains on, and the released model was trained with.
+    "study": WarpConfig(replace(_PLAIN, transform="tps", max_yaw=32.0)),
+}
+
+
+def preset(name: str, **changes) -> WarpConfig:
+    """A named preset, with fields of `WarpConfig` or of its `Style` changed. Raises ValueError for an unknown name."""
+    _check_choice("preset", name, tuple(PRESETS))
+    config = PRESETS[name]
+    styles = {f.name for f in fields(Style)}
+    style = replace(config.style, **{k: v for k, v in changes.items() if k in styles})
+    return replace(config, style=style, **{k: v for k, v in changes.items() if k not in styles})

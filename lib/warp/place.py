@@ -1,0 +1,457 @@
+"""Where each pixel around a face looks its mask up: from landmarks and parameters to a coarse lattice of template
+coordinates, per face, and the straps' paths.
+
+*Convention.* As in `lib.warp.geometry` (photograph, px, y down) and `lib.warp.face3d` (head frame, y up). The frontal
+plane is used with y **down** here, as (x, −y) of the head frame, so that it is a picture like any other. Template
+coordinates are in [−1, 1] over its canvas, the outer edges of its border pixels (`grid_sample` without aligned
+corners), so they do not depend on the size at which the template is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from lib.warp import face3d, geometry
+from lib.warp.generic_face import generic_face
+from lib.warp.params import WarpError, WarpParams
+from lib.warp.templates import Template, template
+from lib.warp.views import side_view
+
+NODES = 25  # per side of the lattice: every 7 px of a 256² face, on which all mappings but the triangles are smooth
+_FLAT_NODES, _TRIANGLE_NODES = 65, 129
+_STIFFNESS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the plain spline, tried in turn until it does not fold
+_TIE_STIFFNESS = (0.02, 0.2, 2.0)  # of the spline that ties the generic face to this one; landmarks are noisy
+_MARGIN_PX = 3
+_PATH = 6  # points of a strap
+_CANVAS_STEP = 32  # px
+# A worn mask differs from the flat one's goals: it dips beside the nose, reaches farther round the cheek and under the
+# chin. Head units, in the order of KEY_POINTS; fitted to 96 truly worn masks of the face world, by coordinate descent.
+_HALF_SHIFT = {"corner": (0.0, 0.05), "quarter": (0, 0.08), "bridge": (0, 0.02), "side": (0.04, 0), "lower": (0.02, 0.06),
+               "bottom": (0.04, 0.04), "chin": (0, 0.05)}  # fmt: skip
+_ON_HEAD = np.array(
+    [(-x, y) for x, y in map(_HALF_SHIFT.get, ("corner", "quarter"))]
+    + [_HALF_SHIFT[k] for k in ("bridge", "quarter", "corner", "side", "lower", "bottom", "chin")]
+    + [(-x, y) for x, y in map(_HALF_SHIFT.get, ("bottom", "lower", "side"))]
+)
+_SIDE_VIEW_YAW = 13.0  # degrees; MaskTheFace's limit
+
+
+@dataclass(eq=False)
+class Placed:
+    """A face with its mask in place. window: (x, y, w, h) px of the photograph, cut to it. canvas: (w, h) px, the window's sides rounded
+    up, so that faces can be computed in batches. nodes: float32 [3, n, n],
+    template x, y in [−1, 1], and how far inside the visible surface, px (negative: hidden); spread evenly over the
+    canvas, corners included. width: the mask's width, px. detail: template widths per photograph px at the middle of the mask.
+    straps: (path float32 [k, 2] px of the photograph, width px, colour (r, g, b) 0…255) each. pose: of the head."""
+
+    template: Template
+    params: WarpParams
+    window: tuple[int, int, int, int]
+    canvas: tuple[int, int]
+    nodes: torch.Tensor
+    width: float
+    detail: float
+    straps: list[tuple[np.ndarray, float, tuple[int, int, int]]]
+    pose: face3d.Pose
+
+
+@dataclass(frozen=True, eq=False)
+class FrontalFit:
+    """A template on the generic face, seen from the front. tps: frontal plane → template coordinates; goals: float64
+    [12 or 6, 2], its key points there; table: float32 [3, 84, 84], the surface's height (y up) and the template's
+    coordinates over the frontal plane, laid out as `GenericFace.sheet`. cloth: float64 [N, 3], head-frame points spread
+    over the cloth; straps: float64 [k, 6, 3], their paths; normals: float64 [k, 3], the side of the head they run on."""
+
+    tps: geometry.ThinPlateSpline
+    goals: np.ndarray
+    table: torch.Tensor
+    cloth: np.ndarray
+    straps: np.ndarray
+    normals: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def frontal_landmarks() -> np.ndarray:
+    """The generic face seen from the front, in the frontal plane (y down): float64 [68, 2]."""
+    pose = face3d.Pose(np.eye(3), 1.0, np.zeros(2), 0.0, 0.0, 0.0)
+    return face3d.project_landmarks(pose)
+
+
+def _goals(landmarks: np.ndarray, count: int, wear: str) -> np.ndarray:
+    return geometry.mask_points(landmarks, wear) if count == 12 else geometry.six_points(landmarks)
+
+
+def _unit(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Template px → [−1, 1]."""
+    return (2 * np.asarray(points, np.float64) + 1) / (shape[1], shape[0]) - 1
+
+
+@lru_cache(maxsize=64)
+def fit_frontal(mask: Template, wear: str = "Mask") -> FrontalFit:
+    """Lay a template on the generic face, worn in one of `geometry.WEAR_TYPES`."""
+    shape = mask.rgba.shape[:2]
+    points = _unit(mask.points, shape)
+    front = frontal_landmarks()
+    if len(points) == 6 and wear != "Mask":  # six points say nothing about wearing: go by the twelve of a worn mask
+        worn = geometry.fit_tps(geometry.six_points(front), points)
+        points, goals = worn(geometry.mask_points(front)), geometry.mask_points(front, wear)
+    else:
+        goals = _goals(front, len(points), wear)
+        if wear == "Mask" and len(goals) == 12:
+            goals = goals + _ON_HEAD
+    back, tps = geometry.fit_tps(points, goals), geometry.fit_tps(goals, points)
+    rows, columns = np.nonzero(mask.rgba[..., 3] > 127)
+    edge = np.concatenate([_extremes(rows, columns), _extremes(columns, rows)[:, ::-1]])
+    middle = np.stack([columns, rows], 1)[np.linspace(0, len(rows) - 1, 14).astype(int)]
+    height = face3d.surface(mask.surface)
+
+    def lift(places: np.ndarray) -> np.ndarray:
+        x, y = torch.from_numpy(places.astype(np.float32)).unbind(-1)
+        z = face3d.look_up(height[None, None], x[None], -y[None])[0, 0].numpy()
+        return np.column_stack([places[:, 0], -places[:, 1], z])
+
+    y, x = (v.ravel() for v in face3d.frontal_grid())
+    table = torch.from_numpy(tps(np.stack([x, -y], 1)).T.reshape(2, *height.shape)).float()
+    starts = np.array([strap.start for strap in mask.straps], np.float64).reshape(-1, 2)
+    ends = [_strap_end(strap) for strap in mask.straps]
+    paths = [_around(start, end) for start, end in zip(lift(back(_unit(starts, shape))), ends, strict=True)]
+    normals = [(math.copysign(0.97, end[0]), 0.0, 0.25) for end in ends]
+    return FrontalFit(
+        tps,
+        goals,
+        torch.cat([height[None], table]),
+        lift(back(_unit(np.concatenate([edge, middle]), shape))),
+        np.array(paths).reshape(-1, _PATH, 3),
+        np.array(normals).reshape(-1, 3),
+    )
+
+
+def _around(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """A way from one place of the head to another around an upright axis inside it: float64 [6, 3]."""
+    ends = np.stack([start, end])
+    angle, radius = np.arctan2(ends[:, 0], ends[:, 2] - 0.1), np.hypot(ends[:, 0], ends[:, 2] - 0.1)
+    along = np.linspace(0, 1, _PATH)
+    angle, radius, up = (v[0] + along * (v[1] - v[0]) for v in (angle, radius, ends[:, 1]))
+    return np.column_stack([radius * np.sin(angle), up, radius * np.cos(angle) + 0.1])
+
+
+def _extremes(along: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """For nine values of `along` the smallest and largest `across`: [18, 2] as (across, along)."""
+    out = []
+    for value in np.linspace(along.min(), along.max(), 9).round().astype(int):
+        row = across[along == value]
+        out += [(row.min(), value), (row.max(), value)] if len(row) else []
+    return np.array(out, dtype=np.float64).reshape(-1, 2)
+
+
+def check_landmarks(landmarks: np.ndarray, params: WarpParams) -> tuple[np.ndarray, face3d.Pose]:
+    """float64 [68, 2] and the head's pose, or WarpError with what is wrong."""
+    try:
+        landmarks = np.asarray(landmarks, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise WarpError("landmarks: expected 68 points (x, y), got something that is not numbers") from None
+    if landmarks.shape != (68, 2):
+        raise WarpError(f"landmarks: expected 68 points (x, y), got an array of shape {landmarks.shape}")
+    if not np.isfinite(landmarks).all():
+        raise WarpError(f"landmarks: {int((~np.isfinite(landmarks)).any(axis=1).sum())} of 68 points are not finite")
+    if np.abs(landmarks).max() > 1e6:
+        raise WarpError("landmarks: a coordinate beyond a million pixels")
+    style = params.style
+    try:
+        pose = face3d.estimate_pose(landmarks)
+    except ValueError as error:
+        raise WarpError(f"landmarks: {error}") from None
+    eyes = geometry.eye_distance(landmarks) / max(math.cos(math.radians(pose.yaw)), 0.2)
+    if eyes < style.min_eye_distance_px:
+        raise WarpError(f"face too small: the eyes are {eyes:.1f} px apart, limit {style.min_eye_distance_px:g} px")
+    if abs(pose.yaw) > style.max_yaw:
+        raise WarpError(f"face turned too far: yaw {pose.yaw:+.0f}°, limit {style.max_yaw:g}°")
+    if abs(pose.pitch) > 60:
+        raise WarpError(f"face tipped too far: pitch {pose.pitch:+.0f}°, limit 60°")
+    return landmarks, pose
+
+
+def place_all(faces: list[tuple[np.ndarray, WarpParams, tuple[int, int]]]) -> list[Placed | WarpError]:
+    """Place one mask on each face.
+
+    faces: (landmarks [68, 2] px, parameters, (height, width) of the photograph). Returns a `Placed` or a `WarpError`
+    (not raised) per face, in order. Faces do not influence each other.
+    """
+    out: list[Placed | WarpError | None] = [None] * len(faces)
+    ready: list[tuple[int, np.ndarray, face3d.Pose]] = []
+    for k, (landmarks, params, shape) in enumerate(faces):
+        try:
+            seen, pose = check_landmarks(landmarks, params)
+            if params.style.transform == "surface":
+                ready.append((k, seen, pose))
+            else:
+                out[k] = _place_flat(seen, pose, params, shape)
+        except WarpError as error:
+            out[k] = error
+    for stiffness in _TIE_STIFFNESS:
+        if not ready:
+            break
+        placed = _place_surfaces([(*faces[k], seen, pose) for k, seen, pose in ready], stiffness)
+        again = []
+        for item, found in zip(ready, placed, strict=True):
+            if found is None:
+                again.append(item)
+            else:
+                out[item[0]] = found
+        ready = again
+    for k, _, _ in ready:
+        out[k] = WarpError("landmarks: the mask would fold over itself (jaw, nose and chin are not in the order of a face)")
+    return out
+
+
+# --- on the surface of a head -----------------------------------------------------------------------------------------
+
+
+class _Ties:
+    """The thin-plate splines of a batch of faces that carry places of the photograph to where they would be on the
+    generic face in the same pose: place + what the spline adds. Photograph px scaled to head units about the pose."""
+
+    def __init__(self, seen: np.ndarray, poses: list[face3d.Pose], stiffness: float):
+        self.offset = np.stack([pose.offset for pose in poses])[:, None]
+        self.scale = np.array([pose.scale for pose in poses])[:, None, None]
+        ties = list(face3d.TIES)
+        here = (seen[:, ties] - self.offset) / self.scale
+        there = (np.stack([face3d.project_landmarks(pose) for pose in poses])[:, ties] - self.offset) / self.scale
+        b, n = here.shape[:2]
+        system = np.zeros((b, n + 3, n + 3))
+        squared = ((here[:, :, None] - here[:, None]) ** 2).sum(-1)
+        system[:, :n, :n] = squared * np.log(squared + 1e-12) + stiffness * np.eye(n)
+        system[:, :n, n], system[:, n, :n] = 1, 1
+        system[:, :n, n + 1 :], system[:, n + 1 :, :n] = here, here.transpose(0, 2, 1)
+        system[:, n:, n:] -= 1e-9 * np.eye(3)  # points on a line have no answer; keep the others'
+        solved = np.linalg.solve(system, np.concatenate([there - here, np.zeros((b, 3, 2))], 1))
+        self.centres, self.weights, self.affine = here, solved[:, :n], solved[:, n:]
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """float64 [B, N, 2] px → px; in float64 for a few places."""
+        p = (places - self.offset) / self.scale
+        squared = ((p[:, :, None] - self.centres[:, None]) ** 2).sum(-1)
+        added = (squared * np.log(squared + 1e-12)) @ self.weights
+        return places + self.scale * (added + self.affine[:, :1] + p @ self.affine[:, 1:])
+
+    def dense(self, units: torch.Tensor) -> torch.Tensor:
+        """float32 [B, N, 2] in head units about the pose → the same on the generic face; for lattices."""
+        centres, weights, affine = (torch.from_numpy(a).float() for a in (self.centres, self.weights, self.affine))
+        squared = (units[:, :, None, 0] - centres[:, None, :, 0]).square_()
+        squared += (units[:, :, None, 1] - centres[:, None, :, 1]).square_()
+        kernel = squared * (squared + 1e-12).log_()
+        return units + kernel @ weights + affine[:, :1] + units @ affine[:, 1:]
+
+    def inverse(self, places: np.ndarray) -> np.ndarray:
+        """Places [B, N, 2] px of the generic face → the photograph, by fixed-point steps."""
+        found = places
+        for _ in range(3):
+            found = found + (places - self(found))
+        return found
+
+
+def _place_surfaces(faces: list[tuple], stiffness: float) -> list[Placed | WarpError | None]:
+    """(landmarks, params, shape, seen, pose) each → placed; None where the mapping folds at this stiffness."""
+    poses = [face[4] for face in faces]
+    ties = _Ties(np.stack([face[3] for face in faces]), poses, stiffness)
+    masks = [_template(face[1], pose) for face, pose in zip(faces, poses, strict=True)]
+    fits = [fit_frontal(mask, face[1].wear) for mask, face in zip(masks, faces, strict=True)]
+    jitters = [_similarity(fit.goals, face[1]) for fit, face in zip(fits, faces, strict=True)]
+
+    # Where the cloth and its straps come to lie, to know the window.
+    longest = max(len(fit.cloth) + fit.straps.shape[0] * _PATH for fit in fits)
+    bodies = []
+    for fit, pose, jitter in zip(fits, poses, jitters, strict=True):
+        body = np.concatenate([fit.cloth, fit.straps.reshape(-1, 3), np.repeat(fit.cloth[:1], longest, axis=0)])[:longest]
+        body[:, :2] = _placed(body[:, :2] * (1, -1), jitter) * (1, -1)
+        bodies.append(pose.project(body))
+    outline = ties.inverse(np.stack(bodies))
+
+    out: list[Placed | WarpError | None] = []
+    for places, mask, fit, (_, params, shape, _, pose) in zip(outline, masks, fits, faces, strict=True):
+        cloth, rest = places[: len(fit.cloth)], places[len(fit.cloth) :]
+        straps = _paths(mask, params, rest, fit.normals, pose)
+        try:
+            window = _window(cloth, [path for path, _, _ in straps], shape)
+        except WarpError as error:
+            out.append(error)
+            continue
+        out.append(Placed(mask, params, window, _canvas(window), torch.empty(0), float(np.ptp(cloth[:, 0])), 0.0, straps, pose))
+
+    canvas = np.array([(*item.window[:2], *item.canvas) if isinstance(item, Placed) else (0, 0, 2, 2) for item in out])
+    along = np.linspace(0, 1, NODES)
+    x = (canvas[:, None, :1] + along * (canvas[:, None, 2:3] - 1) - ties.offset[..., :1]) / ties.scale  # [B, 1, n]
+    y = (canvas[:, None, 1:2] + along * (canvas[:, None, 3:] - 1) - ties.offset[..., 1:]) / ties.scale
+    lattice = np.stack(np.broadcast_arrays(x, y.transpose(0, 2, 1)), -1)
+    plane = ties.dense(torch.from_numpy(lattice).float().flatten(1, 2)).view(len(faces), NODES, NODES, 2)
+    rotations = torch.from_numpy(np.stack([pose.rotation for pose in poses])).float()
+    tables = torch.stack([fit.table for fit in fits])
+    met = face3d.to_frontal(plane * torch.tensor([1.0, -1.0]), rotations, tables[:, :1])
+    x, y = _unplaced(met[:, 0], -met[:, 1], jitters)
+    nodes = torch.cat([face3d.look_up(tables[:, 1:], x, -y), met[:, 2:] * torch.from_numpy(ties.scale).float()[..., None]], 1)
+    inside = (nodes[:, :2].abs() < 1).all(1) & (nodes[:, 2] > 0)
+    sound = inside.any((1, 2)) & torch.isfinite(nodes).all((1, 2, 3)) & ~((_determinant(plane) <= 0) & inside).any((1, 2))
+    area = torch.where(inside, _determinant(nodes[:, :2].permute(0, 2, 3, 1)).abs(), torch.nan)
+    area = area.flatten(1).nanmedian(1).values.numpy() / 4 * (NODES - 1) ** 2 / (canvas[:, 2:] - 1).prod(1)
+    for k, item in enumerate(out):
+        if isinstance(item, Placed):
+            item.nodes, item.detail = nodes[k], math.sqrt(max(float(area[k]), 1e-12)) if sound[k] else 0.0
+            out[k] = item if sound[k] else None
+    return out
+
+
+def _template(params: WarpParams, pose: face3d.Pose) -> Template:
+    try:
+        mask = template(params.template)
+    except (ValueError, OSError) as error:
+        raise WarpError(f"template: {error}") from None
+    if params.style.side_views and abs(pose.yaw) > _SIDE_VIEW_YAW:
+        return side_view(mask, pose.yaw > 0)
+    return mask
+
+
+def _strap_end(strap) -> np.ndarray:
+    ears = generic_face().ears.astype(np.float64)
+    side = 0 if strap.side == "left" else 2
+    top, bottom = ears[side], ears[side + 1]
+    return {"ear_top": top, "ear_bottom": bottom, "crown": top + (0, 0.20, 0.0), "nape": bottom + (0, -0.12, -0.06)}[strap.to]
+
+
+def _paths(mask: Template, params: WarpParams, places: np.ndarray, normals: np.ndarray, pose: face3d.Pose) -> list:
+    if not params.style.straps or not len(normals):
+        return []
+    seen = normals @ pose.rotation[2] > 0.03
+    width = 1.29 * pose.scale  # of a worn mask, px
+    return [
+        (places[_PATH * k : _PATH * (k + 1)].astype(np.float32), max(0.8, strap.width * width), tuple(strap.colour))
+        for k, strap in enumerate(mask.straps)
+        if seen[k]
+    ]
+
+
+def spline_at(tps: geometry.ThinPlateSpline, places: torch.Tensor) -> torch.Tensor:
+    """`tps` at float32 places [N, 2]."""
+    frame, centres, weights, affine = (torch.from_numpy(a).float() for a in (tps.frame, tps.centres, tps.weights, tps.affine))
+    q = places @ frame[:2, :2].T + frame[:2, 2]
+    squared = (q[:, None] - centres).square().sum(-1)
+    return (squared * (squared + 1e-30).log()) @ weights + affine[0] + q @ affine[1:]
+
+
+def _determinant(lattice: torch.Tensor) -> torch.Tensor:
+    """Sign and size of the area of each cell of mapped lattices [B, n, n, 2], at its nodes: [B, n, n]."""
+    dx, dy = torch.gradient(lattice, dim=(2, 1))
+    return dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]
+
+
+def _detail(nodes: torch.Tensor, canvas: tuple[int, int], inside: torch.Tensor) -> float:
+    """Template widths per photograph px, the median over the visible cloth."""
+    n = nodes.shape[-1]
+    area = _determinant(nodes[:2].permute(1, 2, 0)[None])[0].abs()[inside]
+    cell = (canvas[0] - 1) * (canvas[1] - 1) / (n - 1) ** 2
+    return math.sqrt(max(float(area.median()) / 4 / max(cell, 1e-9), 1e-12))
+
+
+# --- jitter, windows --------------------------------------------------------------------------------------------------
+
+
+def _similarity(goals: np.ndarray, params: WarpParams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The drawn shift, turn and scale about the goals' middle, along the mask's own axes: q → (q − c) @ m + c + t."""
+    across = goals[4] - goals[0] if len(goals) == 12 else goals[2] - goals[0]
+    width = float(np.linalg.norm(across))
+    if width < 1e-9:
+        raise WarpError("landmarks: both ends of the jaw are in one place")
+    axis = across / width
+    axes = np.array([axis, [-axis[1], axis[0]]])
+    c, s = math.cos(math.radians(params.rotate_deg)), math.sin(math.radians(params.rotate_deg))
+    return params.scale * np.array([[c, s], [-s, c]]), goals.mean(axis=0), width * (np.asarray(params.shift) @ axes)
+
+
+def _placed(places: np.ndarray, jitter: tuple) -> np.ndarray:
+    m, centre, shift = jitter
+    return (places - centre) @ m + centre + shift
+
+
+def _unplaced(x: torch.Tensor, y: torch.Tensor, jitters: list[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The inverse of `_placed` for places [B, n, n], one jitter each."""
+    inverse = np.stack([np.linalg.inv(m) for m, _, _ in jitters])
+    centre = np.stack([c for _, c, _ in jitters])
+    rest = centre - np.stack([(c + t) @ m for m, (_, c, t) in zip(inverse, jitters, strict=True)])
+    m, t = (torch.from_numpy(v).float()[..., None, None] for v in (inverse, rest))
+    return x * m[:, 0, 0] + y * m[:, 1, 0] + t[:, 0], x * m[:, 0, 1] + y * m[:, 1, 1] + t[:, 1]
+
+
+def _window(cloth: np.ndarray, paths: list[np.ndarray], shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of the photograph that mask and straps can touch; WarpError if most of the mask lies outside it."""
+    low, high = cloth.min(axis=0), cloth.max(axis=0)
+    if not np.isfinite(low).all() or (high - low).min() < 1:
+        raise WarpError("landmarks: the mask would be less than a pixel wide")
+    seen = np.minimum(high, (shape[1] - 1, shape[0] - 1)) - np.maximum(low, 0)
+    if (seen <= 0).any() or np.prod(seen) < 0.25 * np.prod(high - low):
+        raise WarpError(
+            f"mask outside the picture: it would span x {low[0]:.0f}…{high[0]:.0f}, y {low[1]:.0f}…{high[1]:.0f}"
+        )
+    margin = 0.05 * (high - low).max() + _MARGIN_PX  # for the contact shadow and the bulge between outline points
+    ends = np.concatenate([cloth, *paths])
+    left, top = np.floor(np.minimum(low - margin, ends.min(axis=0) - _MARGIN_PX))
+    right, bottom = np.ceil(np.maximum(high + margin, ends.max(axis=0) + _MARGIN_PX))
+    x, y = int(max(left, 0)), int(max(top, 0))
+    return x, y, int(min(right, shape[1] - 1)) - x + 1, int(min(bottom, shape[0] - 1)) - y + 1
+
+
+def _canvas(window: tuple[int, int, int, int]) -> tuple[int, int]:
+    return tuple(max(2, -(-side // _CANVAS_STEP) * _CANVAS_STEP) for side in window[2:])
+
+
+# --- flat templates ---------------------------------------------------------------------------------------------------
+
+
+def _place_flat(seen: np.ndarray, pose: face3d.Pose, params: WarpParams, shape: tuple[int, int]) -> Placed:
+    """A flat template bent, or fitted, to its key points on the photograph."""
+    mask = _template(params, pose)
+    count = params.style.key_points
+    points = _unit(mask.points, mask.rgba.shape[:2])
+    if len(points) != count:  # the other family's points, by way of the generic face
+        front = frontal_landmarks()
+        points = geometry.fit_tps(_goals(front, len(points), "Mask"), points)(_goals(front, count, "Mask"))
+    if count == 6 and params.wear != "Mask":
+        count, points = 12, fit_frontal(mask, "Mask").tps(geometry.mask_points(frontal_landmarks()))
+    goals = _goals(seen, count, params.wear)
+    goals = _placed(goals, _similarity(goals, params))
+    reach = 0.12 * np.ptp(goals, axis=0).max()
+    window = _window(goals, [goals - reach, goals + reach], shape)
+    nodes = _TRIANGLE_NODES if params.style.transform == "triangles" else _FLAT_NODES
+    grid = _flat_grid(goals, points, params.style.transform, (*window[:2], *_canvas(window)), nodes)
+    lattice = torch.from_numpy(np.concatenate([grid.nodes[:2], np.full((1, nodes, nodes), 1e3)])).float()
+    inside = (lattice[:2].abs() < 1).all(0)
+    detail = _detail(lattice, _canvas(window), inside) if inside.any() else 1e-6
+    return Placed(mask, params, window, _canvas(window), lattice, float(np.ptp(goals[:, 0])), detail, [], pose)
+
+
+def _flat_grid(goals, points, transform, window, nodes) -> geometry.CoarseGrid:
+    """The mapping photograph → template as a lattice, checked not to fold where the template lies."""
+    try:
+        if transform == "tps":
+            for stiffness in _STIFFNESS:
+                grid = geometry.coarse_grid(geometry.fit_tps(goals, points, stiffness), window, nodes)
+                on_template = (np.abs(grid.nodes[:2]) <= 1).all(axis=0)
+                if on_template.any() and (grid.jacobian[on_template] > 0).all():
+                    return grid
+        elif transform == "triangles":
+            grid = geometry.coarse_grid(geometry.fit_triangles(goals, points), window, nodes)
+            on_template = (np.abs(grid.nodes[:2]) <= 1).all(axis=0)
+            if on_template.any() and (np.median(grid.jacobian[on_template]) > 0):
+                return grid
+        else:
+            fit = geometry.fit_homography if transform == "homography" else geometry.fit_similarity
+            matrix = fit(goals, points)
+            grid = geometry.coarse_grid(lambda places: geometry.apply_homography(matrix, places), window, nodes)
+            if (grid.jacobian > 0).all():  # its sign changes at the horizon, which must not cross the window
+                return grid
+    except ValueError as error:
+        raise WarpError(f"landmarks: {error}") from None
+    raise WarpError("landmarks: the mask would fold over itself (jaw, nose and chin are not in the order of a face)")
