@@ -1,14 +1,207 @@
-"""STUB by the lead, to be overwritten by helper A."""
-from dataclasses import dataclass
+"""How a mask looks: colours, textures, and mixes of both to draw from.
+
+A mix is a text such as "surgical_blue=5, surgical_white=3, cloth/floral=2, n95#333333, kn95": items separated by commas,
+each a template, then perhaps `#rrggbb` or `#name` for a colour, `/texture`, and `=weight` (1 where none is given).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
 import numpy as np
+from PIL import ImageColor
+
+from lib.data.images import ImageError, read_image
+from lib.warp.sheet import Template
+
+TEXTURES = {  # built in, with the two colours that are used where none are chosen
+    "checks": ("#24344f", "#f2f0ea"),
+    "dots": ("#f4f1ea", "#9c2f3f"),
+    "stripes": ("#f5f5f2", "#3e5f8a"),
+    "floral": ("#f3ead9", "#b8485f"),
+}
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+_TILE = 96  # px of a built-in texture at scale 1 on a template 512 px wide
+
+
 @dataclass(frozen=True)
 class MixItem:
-    template: str; colour: str = ""; texture: str = ""; weight: float = 1.0
-def parse_mix(text):
-    return tuple(MixItem(t.strip()) for t in text.split(","))
-def draw_item(rng, mix):
-    rng.random(); return mix[0]
-def parse_colour(text):
-    return tuple(int(text[i:i+2],16) for i in (1,3,5))
-def reference(t): return 0.7
-def texture_sheet(name, shape, scale=1.0): return np.full((*shape,3),128,np.uint8)
+    """template: its name or file; colour: "#rrggbb", or "" for its own; texture: built-in name (with two colours of
+    your own after a colon: "dots:navy,white") or picture file, or ""; weight: how often, relative to the others."""
+
+    template: str
+    colour: str = ""
+    texture: str = ""
+    weight: float = 1.0
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+@functools.lru_cache(maxsize=256)
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """(r, g, b), 0…255, of "#rrggbb", "#rgb" or a CSS colour name. Raises ValueError for another text."""
+    try:
+        return ImageColor.getrgb(text.strip())[:3]
+    except ValueError:
+        raise ValueError(f"colour {text!r}: expected #rrggbb or a CSS name such as navy") from None
+
+
+def parse_mix(given: str | Sequence[dict]) -> tuple[MixItem, ...]:
+    """A mix from its text form, from JSON text, or from a list of dictionaries with the fields of `MixItem`.
+
+    Raises ValueError that names the item which is wrong and what is expected.
+    """
+    if isinstance(given, str):
+        if given.lstrip().startswith("["):
+            try:
+                given = json.loads(given)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"mix: not JSON ({error})") from None
+        else:
+            given = [_item(part.strip()) for part in _split(given)]
+    items = []
+    for entry in given:
+        try:
+            item = MixItem(**entry)
+        except TypeError:
+            raise ValueError(f"mix: {entry!r}: expected template, and perhaps colour, texture, weight") from None
+        if not item.template:
+            raise ValueError(f"mix: {entry!r} names no template")
+        if not isinstance(item.weight, int | float) or not 0 <= item.weight < 1e9:
+            raise ValueError(f"mix: {item.template}: the weight must be a number of at least 0, got {item.weight!r}")
+        if item.colour:
+            parse_colour(item.colour)
+        if item.texture:
+            _check_texture(item.texture)
+        items.append(item)
+    if not sum(item.weight for item in items) > 0:
+        raise ValueError("mix: no mask with a weight above 0")
+    return tuple(items)
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas; a comma belongs to the part before it where that is a texture with its first colour."""
+    parts: list[str] = []
+    for part in text.split(","):
+        waiting = parts and ":" in parts[-1].split("/")[-1] and parts[-1].split("/")[-1].split(":")[0] in TEXTURES
+        if waiting and parts[-1].count("\0") == 0 and "=" not in parts[-1]:
+            parts[-1] += "\0" + part
+        else:
+            parts.append(part)
+    return [part.replace("\0", ",") for part in parts if part.strip()]
+
+
+def _item(text: str) -> dict:
+    body, _, weight = text.rpartition("=") if "=" in text else (text, "", "")
+    try:
+        number = float(weight) if weight else 1.0
+    except ValueError:
+        raise ValueError(f"mix: {text!r}: the weight after = must be a number") from None
+    if ".cfg#" in body or body.endswith(".json"):  # a file; colour and texture only in the JSON form
+        return {"template": body.strip(), "weight": number}
+    name, slash, texture = body.partition("/")
+    if ".json" in body:
+        raise ValueError(f"mix: {text!r}: colour or texture of an own template go into the JSON form of a mix")
+    name, mark, colour = name.partition("#")
+    if (mark and not colour.strip()) or (slash and not texture.strip()):
+        raise ValueError(f"mix: {text!r}: nothing after the # or /; expected e.g. cloth#333333 or cloth/dots")
+    if mark:
+        colour = "#" + colour.strip() if all(c in "0123456789abcdefABCDEF" for c in colour.strip()) else colour.strip()
+    return {"template": name.strip(), "colour": colour.strip(), "texture": texture.strip(), "weight": number}
+
+
+def draw_item(rng: np.random.Generator, mix: Sequence[MixItem]) -> MixItem:
+    """One item by its weight; takes exactly one draw."""
+    edges = np.cumsum([item.weight for item in mix])
+    return mix[min(int(np.searchsorted(edges, rng.random() * edges[-1], side="right")), len(mix) - 1)]
+
+
+@functools.lru_cache(maxsize=64)
+def reference(mask: Template) -> float:
+    """Mean luminance (Rec. 601, 0…1) of a template's cloth where it takes dye: what counts as unshaded cloth."""
+    where = mask.rgba[..., 3] > 127
+    if mask.dye is not None and (where & (mask.dye > 127)).any():
+        where = where & (mask.dye > 127)
+    return max(float((mask.rgba[..., :3][where] @ _LUMINANCE).mean() / 255), 0.02)
+
+
+def _check_texture(name: str) -> None:
+    base, _, colours = name.partition(":")
+    if base in TEXTURES:
+        if colours and len(colours.split(",")) != 2:
+            raise ValueError(f"texture {name!r}: expected two colours after the colon, as in {base}:navy,white")
+        for colour in filter(None, colours.split(",")):
+            parse_colour(colour)
+    elif not Path(name).is_file():
+        raise ValueError(f"texture {name!r}: neither one of {', '.join(TEXTURES)} nor a picture file")
+
+
+@functools.lru_cache(maxsize=32)
+def texture_sheet(name: str, shape: tuple[int, int], scale: float = 1.0) -> np.ndarray:
+    """A texture over a template's canvas: uint8 [h, w, 3], read-only.
+
+    name: as in `MixItem.texture`. shape: (h, w) of the canvas. scale: size of the pattern; 1 repeats a built-in one about
+    five times across the mask, a picture file once. Raises ValueError for a texture or scale that cannot be.
+    """
+    _check_texture(name)
+    if not 0.05 <= scale <= 20:
+        raise ValueError(f"texture scale: expected 0.05 to 20, got {scale!r}")
+    base, _, colours = name.partition(":")
+    if base in TEXTURES:
+        tile = _tile(base, tuple(colours.split(",")) if colours else TEXTURES[base])
+        step = len(tile) / (_TILE * scale * shape[1] / 512)
+    else:
+        try:
+            tile = read_image(name).pixels
+        except ImageError as error:
+            raise ValueError(f"texture {error}") from None
+        step = tile.shape[1] / (shape[1] * scale)
+    rows, columns = ((np.arange(n) * step).astype(int) % m for n, m in zip(shape, tile.shape))
+    out = np.ascontiguousarray(tile[np.ix_(rows, columns)])
+    out.flags.writeable = False
+    return out
+
+
+def _tile(base: str, colours: tuple[str, str]) -> np.ndarray:
+    """One seamless tile of a built-in texture, uint8 [192, 192, 3]."""
+    ground, figure = (np.array(parse_colour(c), float) for c in colours)
+    n = 192
+    y, x = (np.mgrid[:n, :n] + 0.5) / n
+
+    def soft(inside: np.ndarray) -> np.ndarray:  # a signed distance in tiles → coverage, an edge of two pixels
+        return np.clip(0.5 + inside * n / 2, 0, 1)
+
+    if base == "stripes":
+        cover = soft(0.125 - np.abs((2 * y) % 1 - 0.5) / 2)
+    elif base == "checks":  # two crossing bands of half strength, as woven
+        bands = [soft(0.25 - np.abs(v - 0.5)) for v in (x, y)]
+        cover = 1 - (bands[0] + bands[1]) / 2
+    elif base == "dots":
+        cover = np.maximum(*(soft(0.13 - np.hypot((x - c + 0.5) % 1 - 0.5, (y - c + 0.5) % 1 - 0.5)) for c in (0.25, 0.75)))
+    else:
+        return _floral(x, y, ground, figure, soft)
+    return np.rint(ground + cover[..., None] * (figure - ground)).astype(np.uint8)
+
+
+def _floral(x, y, ground, figure, soft) -> np.ndarray:
+    """Five-petalled flowers with a yellow eye, and leaves."""
+    rgb = np.broadcast_to(ground, (*x.shape, 3)).copy()
+
+    def paint(cover: np.ndarray, colour) -> None:
+        rgb[...] += cover[..., None] * (np.asarray(colour, float) - rgb)
+
+    for cx, cy, size, turn in ((0.27, 0.30, 0.20, 0.2), (0.76, 0.72, 0.17, 0.9), (0.78, 0.20, 0.09, 0.5), (0.22, 0.80, 0.10, 1.3)):
+        dx, dy = (x - cx + 0.5) % 1 - 0.5, (y - cy + 0.5) % 1 - 0.5
+        for leaf in (0.6, 3.6):
+            u, v = dx * np.cos(leaf + turn) + dy * np.sin(leaf + turn), dy * np.cos(leaf + turn) - dx * np.sin(leaf + turn)
+            paint(soft(0.35 * size - np.hypot((u - 1.15 * size) / 1.6, v * 1.3)), (108, 138, 92))
+        r, angle = np.hypot(dx, dy), np.arctan2(dy, dx) + turn
+        petals = size * (0.68 + 0.32 * np.abs(np.cos(2.5 * angle)))
+        paint(soft(petals - r), figure * (0.80 + 0.20 * np.clip(r / size, 0, 1))[..., None])
+        paint(soft(0.24 * size - r), (236, 190, 84))
+    return np.rint(np.clip(rgb, 0, 255)).astype(np.uint8)
