@@ -1,6 +1,7 @@
 """Masks with a form of their own, drawn by code: N95, KN95, FFP2 duckbill, cloth, half-mask respirator.
 
-Each drawing carries the relief of the mask itself (seams, folds, roundness); the light of the scene comes when it is worn.
+Each drawing carries the relief of the mask itself (seams, folds, roundness); the light of the scene comes when it is
+worn.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def _step(value: np.ndarray, width: float) -> np.ndarray:
 def _rounded(canvas: Canvas, middle: float, half: tuple[float, float], fall: float) -> np.ndarray:
     """Brightness of a bulging form: 1 in front, falling off towards its sides and below."""
     across, down = canvas.x / half[0], (canvas.y - middle) / half[1]
-    return 1.04 - fall * (np.abs(across) ** 2.4 + 0.75 * np.clip(down, 0, None) ** 2.2 + 0.25 * np.clip(-down, 0, None) ** 2)
+    return 1.04 - fall * (
+        np.abs(across) ** 2.4 + 0.75 * np.clip(down, 0, None) ** 2.2 + 0.25 * np.clip(-down, 0, None) ** 2
+    )
 
 
 def _nose_clip(canvas: Canvas, at: float, drop: float, length: float) -> np.ndarray:
@@ -45,15 +48,22 @@ def n95(size: int) -> Template:
     shade = shade - 0.09 * np.exp(-depth / 0.010)
     for y in (0.22, 0.42):  # two shallow ribs across
         arc = canvas.y - y - 0.10 * canvas.x**2
-        shade = shade + (0.035 * _line(arc + 0.008, 0.008) - 0.05 * _line(arc - 0.006, 0.007)) * _step(depth - 0.12, 0.01)
+        shade = shade + (0.035 * _line(arc + 0.008, 0.008) - 0.05 * _line(arc - 0.006, 0.007)) * _step(
+            depth - 0.12, 0.01
+        )
     dots = np.cos(2 * np.pi * 62 * canvas.x) * np.cos(2 * np.pi * 62 * canvas.y)
     shade = shade + 0.010 * dots * _step(depth - 0.035, 0.004)
     clip = _nose_clip(canvas, 0.045, 0.075, 0.125)
     rgb = np.array([238.0, 238.0, 234.0]) * shade[..., None]
-    rgb = rgb * (1 - clip[..., None]) + clip[..., None] * np.array([176.0, 180.0, 186.0]) * (0.9 + 0.25 * _line(canvas.x, 0.05))[..., None]
+    rgb = (
+        rgb * (1 - clip[..., None])
+        + clip[..., None] * np.array([176.0, 180.0, 186.0]) * (0.9 + 0.25 * _line(canvas.x, 0.05))[..., None]
+    )
     bands = [(0.350, 0.265, "crown"), (0.352, 0.455, "nape")]
     dye = np.rint(255 * (1 - clip)).astype(np.uint8)
-    return canvas.template("n95", rgb, alpha, surface="cup", dye=dye, straps=canvas.straps(bands, 0.016, (226, 205, 128)))
+    return canvas.template(
+        "n95", rgb, alpha, surface="cup", dye=dye, straps=canvas.straps(bands, 0.016, (226, 205, 128))
+    )
 
 
 def kn95(size: int) -> Template:
@@ -83,7 +93,16 @@ def kn95(size: int) -> Template:
 def ffp2(size: int) -> Template:
     """An FFP2 duckbill: two panels that meet in a fold across the mouth, side seams, ear loops."""
     canvas = Canvas(size)
-    half = [(0, -0.040), (0.11, 0.005), (0.27, 0.085), (0.430, 0.140), (0.425, 0.345), (0.330, 0.500), (0.18, 0.640), (0, 0.690)]
+    half = [
+        (0, -0.040),
+        (0.11, 0.005),
+        (0.27, 0.085),
+        (0.430, 0.140),
+        (0.425, 0.345),
+        (0.330, 0.500),
+        (0.18, 0.640),
+        (0, 0.690),
+    ]
     alpha = canvas.fill(cornered_outline(half, (3, 4)))
     depth = canvas.depth(alpha)
     side = np.abs(canvas.x) + 0 * canvas.y
@@ -106,19 +125,35 @@ def ffp2(size: int) -> Template:
 def cloth(size: int) -> Template:
     """A sewn cotton mask: two panels, a seam down the middle, a stitched hem, woven cloth, ear loops."""
     canvas = Canvas(size)
-    half = [(0, -0.045), (0.10, -0.010), (0.25, 0.055), (0.475, 0.090), (0.470, 0.330), (0.34, 0.520), (0.17, 0.650), (0, 0.700)]
+    half = [
+        (0, -0.045),
+        (0.10, -0.010),
+        (0.25, 0.055),
+        (0.475, 0.090),
+        (0.470, 0.330),
+        (0.34, 0.520),
+        (0.17, 0.650),
+        (0, 0.700),
+    ]
     alpha = canvas.fill(cornered_outline(half, (3, 4)))
     depth = canvas.depth(alpha)
     side = np.abs(canvas.x) + 0 * canvas.y
     shade = 1.03 - 0.16 * (side / 0.47) ** 2 - 0.10 * np.clip((canvas.y - 0.36) / 0.34, 0, None) ** 1.6
     stitch = 0.5 + 0.5 * np.cos(2 * np.pi * 48 * (canvas.y + canvas.x**2))
-    shade = shade - 0.15 * _line(side, 0.0045) + 0.04 * _line(side - 0.012, 0.008) - 0.05 * _line(side - 0.020, 0.003) * stitch
+    shade = (
+        shade
+        - 0.15 * _line(side, 0.0045)
+        + 0.04 * _line(side - 0.012, 0.008)
+        - 0.05 * _line(side - 0.020, 0.003) * stitch
+    )
     hem = 0.5 + 0.5 * np.cos(2 * np.pi * 48 * (canvas.x**2 + canvas.y**2) ** 0.5)
     shade = shade - 0.09 * _line(depth - 0.030, 0.0035) * (0.4 + 0.6 * hem) - 0.11 * np.exp(-depth / 0.009)
     # Soft folds from the loops' corners, where cloth is pulled.
     for y, slope in ((0.13, 0.18), (0.30, -0.10)):
         fold = canvas.y - y - slope * (0.47 - side)
-        shade = shade + (0.035 * _line(fold + 0.012, 0.014) - 0.045 * _line(fold - 0.010, 0.012)) * _step(side - 0.24, 0.05)
+        shade = shade + (0.035 * _line(fold + 0.012, 0.014) - 0.045 * _line(fold - 0.010, 0.012)) * _step(
+            side - 0.24, 0.05
+        )
     thread = 128
     weave = np.cos(2 * np.pi * thread * canvas.x) * 0.5 + np.cos(2 * np.pi * thread * canvas.y) * 0.5
     shade = shade + 0.020 * weave
@@ -130,7 +165,16 @@ def cloth(size: int) -> Template:
 def gas(size: int) -> Template:
     """A half-mask respirator: a dark rubber face piece, two round filters, a valve in the middle, bands."""
     canvas = Canvas(size)
-    half = [(0, -0.005), (0.075, 0.020), (0.135, 0.130), (0.215, 0.270), (0.255, 0.420), (0.205, 0.570), (0.105, 0.655), (0, 0.675)]
+    half = [
+        (0, -0.005),
+        (0.075, 0.020),
+        (0.135, 0.130),
+        (0.215, 0.270),
+        (0.255, 0.420),
+        (0.205, 0.570),
+        (0.105, 0.655),
+        (0, 0.675),
+    ]
     body = canvas.fill(smooth_outline(half))
     depth = canvas.depth(body)
     shade = _rounded(canvas, 0.34, (0.30, 0.38), 0.38)
@@ -142,7 +186,13 @@ def gas(size: int) -> Template:
         r = np.hypot(canvas.x - sign * 0.285, 1.08 * (canvas.y - 0.430))
         disc = _step(0.150 - r, 0.0015)
         height = (canvas.y - 0.430) / 0.15
-        cap = 1.02 - 0.12 * height - 0.10 * (r / 0.15) ** 4 - 0.14 * _line(r - 0.112, 0.006) + 0.05 * _line(r - 0.122, 0.006)
+        cap = (
+            1.02
+            - 0.12 * height
+            - 0.10 * (r / 0.15) ** 4
+            - 0.14 * _line(r - 0.112, 0.006)
+            + 0.05 * _line(r - 0.122, 0.006)
+        )
         ribs = 0.05 * np.cos(2 * np.pi * r / 0.026) * _step(0.100 - r, 0.004)
         rgb = rgb * (1 - disc[..., None]) + disc[..., None] * np.array([206.0, 132.0, 150.0]) * (cap + ribs)[..., None]
         alpha, dye = np.maximum(alpha, 255 * disc), dye * (1 - disc)

@@ -79,8 +79,10 @@ def surgical(name: str, size: int) -> Template:
     shade = _shade(canvas.x[0], canvas.y[:, 0], canvas.depth(alpha))
     colour = np.array(COLOURS[name])
     # Dark cloth shows its folds by the light on their edges: less shadow, more shine.
-    rgb = colour * shade[..., None] if colour.mean() > 90 else colour * (0.55 + 0.45 * shade[..., None]) + 95 * np.clip(
-        shade[..., None] - 0.93, -0.25, 0.12
+    rgb = (
+        colour * shade[..., None]
+        if colour.mean() > 90
+        else colour * (0.55 + 0.45 * shade[..., None]) + 95 * np.clip(shade[..., None] - 0.93, -0.25, 0.12)
     )
     loops = [(0.487, 0.085, "ear_top"), (0.415, 0.385, "ear_bottom")]
     cord = (66, 66, 70) if name == "surgical_black" else (236, 238, 240)

@@ -6,8 +6,8 @@ the front view it shows. So the far side disappears behind the nose and the near
 where the surface ends.
 
 *Convention.* Photographs: (x, y) px, y down. Head frame: x right, y **up**, z towards the camera, units of about 10 cm
-(`lib.warp.generic_face`). Yaw > 0 turns the face to the picture's right edge, pitch > 0 up, roll > 0 tips the top of the
-head to the left edge; degrees; applied in the order yaw, pitch, roll.
+(`lib.warp.generic_face`). Yaw > 0 turns the face to the picture's right edge, pitch > 0 up, roll > 0 tips the top of
+the head to the left edge; degrees; applied in the order yaw, pitch, roll.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from lib.warp.generic_face import X_RANGE, Y_RANGE, generic_face
 
 # Of the 68 points those that neither age nor speech moves much: eye corners, nose, corners of the mouth, temples.
 RIGID = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45, 48, 54)
-# Points that tie the generic face to this one: the whole jaw, the nose, eye corners. Not the mouth: pleats do not smile.
+# Points that tie the generic face to this one: the whole jaw, the nose, eye corners. Not the mouth: pleats do not
+# smile.
 TIES = (*range(17), 27, 28, 29, 30, 33, 36, 39, 42, 45)
 _ENDS = (0, 1, 15, 16)
 # Focal length in face widths: a portrait at one to two metres. Not given; the pose hardly depends on it.
@@ -64,8 +65,9 @@ def estimate_pose(landmarks: np.ndarray) -> Pose:
     """The head's pose from its 68 landmarks [68, 2] px, by OpenCV's solvePnP (SQPnP) on the generic face.
 
     Two passes: the first, from the inner face alone, says which places of the cheeks form the jaw's contour; the second
-    takes the contour's ends in, which hold the pitch. On faces of the face world the mean error in yaw is 0.6° up to 20°
-    of yaw, 2.6° up to 40° and 3.7° up to 60°. Raises ValueError for landmarks that fit no head in front of a camera.
+    takes the contour's ends in, which hold the pitch. On faces of the face world the mean error in yaw is 0.6° up to
+    20° of yaw, 2.6° up to 40° and 3.7° up to 60°. Raises ValueError for landmarks that fit no head in front of a
+    camera.
     """
     seen = np.asarray(landmarks, dtype=np.float64)
     inner, ends, face = list(RIGID), list(_ENDS), generic_face()
@@ -88,7 +90,8 @@ def estimate_pose(landmarks: np.ndarray) -> Pose:
 
 
 def _solve(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Rotation float64 [3, 3] of head points [N, 3] seen at [N, 2], face widths, y down; ValueError where there is none."""
+    """Rotation float64 [3, 3] of head points [N, 3] seen at [N, 2], face widths, y down; ValueError where there is
+    none."""
     flip = np.array([1.0, -1.0, -1.0])  # OpenCV's camera: y down, z away
     try:
         found, turn, _ = cv2.solvePnP(points * flip, seen, _CAMERA, None, flags=cv2.SOLVEPNP_SQPNP)
@@ -146,7 +149,13 @@ def _half(x, y, sheet):  # a rubber face piece
     return sheet + 0.20 * _bump(x, y, (0, -0.60), (0.50, 0.60), 0.6)
 
 
-SURFACES: dict[str, Callable] = {"drape": lambda x, y, sheet: sheet, "cup": _cup, "fold": _fold, "beak": _beak, "half": _half}
+SURFACES: dict[str, Callable] = {
+    "drape": lambda x, y, sheet: sheet,
+    "cup": _cup,
+    "fold": _fold,
+    "beak": _beak,
+    "half": _half,
+}
 
 
 def frontal_grid() -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +200,9 @@ def to_frontal(plane: torch.Tensor, rotations: torch.Tensor, heights: torch.Tens
     middle = where.clamp(1, _STEPS - 2)
     a, b, c = (pick(below, middle + k) for k in (-1, 0, 1))
     bend = (2 * b - a - c).clamp(min=1e-6)
-    deepest = torch.maximum(deepest, torch.where(bend > 1e-4, b + (a - c).square() / (8 * bend), deepest).clamp(max=0.05))
+    deepest = torch.maximum(
+        deepest, torch.where(bend > 1e-4, b + (a - c).square() / (8 * bend), deepest).clamp(max=0.05)
+    )
     f0, f1 = pick(below, first - 1), pick(below, first)
     step = (f0 / (f0 - f1 - 1e-9)).clamp(0, 1)
     hit = depth[first - 1] + (depth[first] - depth[first - 1]) * torch.where(f1 > 0, step, torch.ones_like(step))

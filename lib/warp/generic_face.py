@@ -28,8 +28,9 @@ _SKIRT = 2.5
 class GenericFace:
     """sheet: float32 [84, 84], z of a taut sheet over the bare face (nose, cheeks, chin) above the frontal plane; rows
     run down from y = 0.28 to −1.42, columns from x = −0.82 to 0.82. landmarks: float32 [68, 3], the iBUG points; jaw:
-    float32 [17, 14, 3], for each jaw point the places on the skin of which the one farthest out is its contour, the one farthest along outwards, float32 [17, 3]. ears:
-    float32 [4, 3], where loops end: left top, left bottom, right top, right bottom."""
+    float32 [17, 14, 3], for each jaw point the places on the skin of which the one farthest out is its contour, the one
+    farthest along outwards, float32 [17, 3]. ears: float32 [4, 3], where loops end: left top, left bottom, right top,
+    right bottom."""
 
     sheet: np.ndarray
     landmarks: np.ndarray
@@ -53,7 +54,7 @@ def build() -> GenericFace:
 
     from lib.data.facesdf import draws, landmarks, mask
     from lib.data.facesdf.head import Head
-    from lib.data.facesdf.params import Identity, Shot, Wear, Ranges
+    from lib.data.facesdf.params import Identity, Ranges, Shot, Wear
 
     people = [draws.person(k) for k in range(PEOPLE)]
     mean = {name: np.mean([person[name] for person in people], axis=0) for name in Identity._fields}
@@ -90,7 +91,8 @@ def _height(worn, x, y, z) -> np.ndarray:
 
 
 def _first_crossing(height, depths):
-    """The first z, going back from the camera, where `height` [K, N] passes to 0 or less: [N]; NaN where it never does."""
+    """The first z, going back from the camera, where `height` [K, N] passes to 0 or less: [N]; NaN where it never
+    does."""
     import torch
 
     inside = height <= 0

@@ -100,7 +100,9 @@ def six_points(landmarks: np.ndarray) -> np.ndarray:
         height = (points - through) @ down  # grows along the jaw from the ear to the chin
         k = int(np.clip(np.searchsorted(np.maximum.accumulate(height), 0.0), 1, len(points) - 1))
         span = height[k] - height[k - 1]
-        return points[k - 1] + (np.clip(-height[k - 1] / span, 0, 1) if span > 1e-9 else 0.5) * (points[k] - points[k - 1])
+        return points[k - 1] + (np.clip(-height[k - 1] / span, 0, 1) if span > 1e-9 else 0.5) * (
+            points[k] - points[k - 1]
+        )
 
     left, right = p[:9], p[16:7:-1]
     nose, lip = (tuple(cut(p[k], side) for side in (left, right)) for k in (30, 57))
@@ -175,8 +177,8 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def fit_triangles(source: np.ndarray, target: np.ndarray) -> Mapping:
     """The piecewise affine mapping source → target over the Delaunay triangles of the source points [N, 2].
 
-    A ring of triangles around them, to the same points moved out by a quarter on both sides, takes in what bulges beyond
-    them; places farther out go far away. Raises ValueError for points on a line.
+    A ring of triangles around them, to the same points moved out by a quarter on both sides, takes in what bulges
+    beyond them; places farther out go far away. Raises ValueError for points on a line.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     rings = [np.concatenate([p, p.mean(axis=0) + 1.25 * (p - p.mean(axis=0))]) for p in (source, target)]

@@ -1,10 +1,11 @@
-"""Light for a mask, taken from the face that wears it: a low-resolution field of gains, a colour cast, the picture's grain and softness, and the
-shadow that the mask throws.
+"""Light for a mask, taken from the face that wears it: a low-resolution field of gains, a colour cast, the picture's
+grain and softness, and the shadow that the mask throws.
 
-Everything is estimated from the covered skin in a window around the mask, before any mask is on it. Skin carries two things,
-its own colour and the light on it; only the light may pass to the mask. How the light *changes* over the lower face is
-read off directly. Its overall strength and colour are not: dark skin in good light looks like light skin in the shade,
-so both pass on only in part, by exponents fitted where the truth is known (`lib.study.step_one` measures the result).
+Everything is estimated from the covered skin in a window around the mask, before any mask is on it. Skin carries two
+things, its own colour and the light on it; only the light may pass to the mask. How the light *changes* over the lower
+face is read off directly. Its overall strength and colour are not: dark skin in good light looks like light skin in the
+shade, so both pass on only in part, by exponents fitted where the truth is known (`lib.study.step_one` measures the
+result).
 
 *Convention.* Batched torch, float32, sRGB-encoded values in [0, 1]; nothing loops over faces; any device.
 """
@@ -27,8 +28,8 @@ _EXPOSURE = 0.12  # exponent on the face's brightness against an average one's
 _CAST = (0.1, 0.0, 0.2)  # exponents on the skin's red/green and blue/green against an average skin's
 _MEAN_SKIN = (0.72, 0.58, 0.51)  # under even light
 _LEVEL = 0.93  # gain on the average face
-# Not fitted, because no picture of the face world is underexposed: where the brightest thirty-second of the window is darker than
-# this, the mask is too, nearly in proportion.
+# Not fitted, because no picture of the face world is underexposed: where the brightest thirty-second of the window is
+# darker than this, the mask is too, nearly in proportion.
 _BRIGHT, _DARKNESS = 0.62, 0.8
 _SHARP_SIGMA = 0.62  # px, of a picture that is as sharp as its pixels allow
 

@@ -1,7 +1,8 @@
 """How a mask looks: colours, textures, and mixes of both to draw from.
 
-A mix is a text such as "surgical_blue=5, surgical_white=3, cloth/floral=2, n95#333333, kn95": items separated by commas,
-each a template, then perhaps `#rrggbb` or `#name` for a colour, `/texture`, and `=weight` (1 where none is given).
+A mix is a text such as "surgical_blue=5, surgical_white=3, cloth/floral=2, n95#333333, kn95": items separated by
+commas, each a template, then perhaps `#rrggbb` or `#name` for a colour, `/texture`, and `=weight` (1 where none is
+given).
 """
 
 from __future__ import annotations
@@ -145,8 +146,8 @@ def _check_texture(name: str) -> None:
 def texture_sheet(name: str, shape: tuple[int, int], scale: float = 1.0) -> np.ndarray:
     """A texture over a template's canvas: uint8 [h, w, 3], read-only.
 
-    name: as in `MixItem.texture`. shape: (h, w) of the canvas. scale: size of the pattern; 1 repeats a built-in one about
-    five times across the mask, a picture file once. Raises ValueError for a texture or scale that cannot be.
+    name: as in `MixItem.texture`. shape: (h, w) of the canvas. scale: size of the pattern; 1 repeats a built-in one
+    about five times across the mask, a picture file once. Raises ValueError for a texture or scale that cannot be.
     """
     _check_texture(name)
     if not 0.05 <= scale <= 20:
@@ -182,7 +183,9 @@ def _tile(base: str, colours: tuple[str, str]) -> np.ndarray:
         bands = [soft(0.25 - np.abs(v - 0.5)) for v in (x, y)]
         cover = 1 - (bands[0] + bands[1]) / 2
     elif base == "dots":
-        cover = np.maximum(*(soft(0.13 - np.hypot((x - c + 0.5) % 1 - 0.5, (y - c + 0.5) % 1 - 0.5)) for c in (0.25, 0.75)))
+        cover = np.maximum(
+            *(soft(0.13 - np.hypot((x - c + 0.5) % 1 - 0.5, (y - c + 0.5) % 1 - 0.5)) for c in (0.25, 0.75))
+        )
     else:
         return _floral(x, y, ground, figure, soft)
     return np.rint(ground + cover[..., None] * (figure - ground)).astype(np.uint8)
@@ -195,10 +198,18 @@ def _floral(x, y, ground, figure, soft) -> np.ndarray:
     def paint(cover: np.ndarray, colour) -> None:
         rgb[...] += cover[..., None] * (np.asarray(colour, float) - rgb)
 
-    for cx, cy, size, turn in ((0.27, 0.30, 0.20, 0.2), (0.76, 0.72, 0.17, 0.9), (0.78, 0.20, 0.09, 0.5), (0.22, 0.80, 0.10, 1.3)):
+    for cx, cy, size, turn in (
+        (0.27, 0.30, 0.20, 0.2),
+        (0.76, 0.72, 0.17, 0.9),
+        (0.78, 0.20, 0.09, 0.5),
+        (0.22, 0.80, 0.10, 1.3),
+    ):
         dx, dy = (x - cx + 0.5) % 1 - 0.5, (y - cy + 0.5) % 1 - 0.5
         for leaf in (0.6, 3.6):
-            u, v = dx * np.cos(leaf + turn) + dy * np.sin(leaf + turn), dy * np.cos(leaf + turn) - dx * np.sin(leaf + turn)
+            u, v = (
+                dx * np.cos(leaf + turn) + dy * np.sin(leaf + turn),
+                dy * np.cos(leaf + turn) - dx * np.sin(leaf + turn),
+            )
             paint(soft(0.35 * size - np.hypot((u - 1.15 * size) / 1.6, v * 1.3)), (108, 138, 92))
         r, angle = np.hypot(dx, dy), np.arctan2(dy, dx) + turn
         petals = size * (0.68 + 0.32 * np.abs(np.cos(2.5 * angle)))

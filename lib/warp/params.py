@@ -31,13 +31,14 @@ class Style:
     """How a mask is put on: the part that a preset fixes and chance does not touch.
 
     transform: how the template's points are brought to the face. "surface" drapes the mask over a generic head in the
-        face's pose, tied to its landmarks; "tps" and "triangles" bend the flat template so that each key point meets its
-        place; "homography" and "similarity" fit it by least squares.
+        face's pose, tied to its landmarks; "tps" and "triangles" bend the flat template so that each key point meets
+        its place; "homography" and "similarity" fit it by least squares.
     key_points: 12 (CMFD's number) or 6 (MaskTheFace's). side_views: take the template's left or right view where the
         head is turned beyond 13° (MaskTheFace).
     light: "none"; "picture", one gain from the whole picture's mean (MaskTheFace); "face", one gain from the face's
         mean (MLFW); "local", a field from the face's lower half, with its cast (`lib.warp.light`).
-    grain, blur: share of the picture's own grain and softness that the mask is given, in [0, 1]. shadow: strength of the
+    grain, blur: share of the picture's own grain and softness that the mask is given, in [0, 1]. shadow: strength of
+        the
         contact shadow, in [0, 1]. straps: draw them to the ears.
     edge: "soft", or "hard" for a coverage of 0 or 1 only. feather_px: softness of the edge on a 256² face; grows and
         shrinks with the face.
@@ -188,8 +189,9 @@ def sample_warp_params(rng: np.random.Generator, cfg: WarpConfig | None = None) 
 
 
 _PLAIN = Style(light="none", grain=0.0, blur=0.0, shadow=0.0, straps=False)
-# The ways of the rule-based families, as their papers and tools describe them, so that they can stand side by side. Their
-# weak points are kept where they are the method (a hard edge, light from the whole picture), mended where they are bugs.
+# The ways of the rule-based families, as their papers and tools describe them, so that they can stand side by side.
+# Their weak points are kept where they are the method (a hard edge, light from the whole picture), mended where they
+# are bugs.
 PRESETS: dict[str, WarpConfig] = {
     # MaskedFace-Net: twelve points, one homography, one blue mask, no light.
     "cmfd": WarpConfig(replace(_PLAIN, transform="homography", max_yaw=45.0)),

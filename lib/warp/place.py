@@ -22,7 +22,8 @@ from lib.warp.params import WarpError, WarpParams
 from lib.warp.templates import Template, template
 from lib.warp.views import side_view
 
-NODES = 25  # per side of the lattice: every 7 px of a 256² face, on which all mappings but the triangles are smooth
+NODES, TURNED_NODES = 25, 37  # per side of the lattice: every 7 px of a 256² face; turned faces have a contour in it
+_TURNED_YAW = 12.0  # degrees
 _FLAT_NODES, _TRIANGLE_NODES = 65, 129
 _STIFFNESS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the plain spline, tried in turn until it does not fold
 _TIE_STIFFNESS = (0.02, 0.2, 2.0)  # of the spline that ties the generic face to this one; landmarks are noisy
@@ -31,7 +32,8 @@ _PATH = 6  # points of a strap
 _CANVAS_STEP = 32  # px
 # A worn mask differs from the flat one's goals: it dips beside the nose, reaches farther round the cheek and under the
 # chin. Head units, in the order of KEY_POINTS; fitted to 96 truly worn masks of the face world, by coordinate descent.
-_HALF_SHIFT = {"corner": (0.0, 0.05), "quarter": (0, 0.08), "bridge": (0, 0.02), "side": (0.04, 0), "lower": (0.02, 0.06),
+_HALF_SHIFT = {"corner": (0.0, 0.05), "quarter": (0, 0.08), "bridge": (0, 0.02), "side": (0.04, 0), "lower": (0.02,
+0.06),
                "bottom": (0.04, 0.04), "chin": (0, 0.05)}  # fmt: skip
 _ON_HEAD = np.array(
     [(-x, y) for x, y in map(_HALF_SHIFT.get, ("corner", "quarter"))]
@@ -43,10 +45,11 @@ _SIDE_VIEW_YAW = 13.0  # degrees; MaskTheFace's limit
 
 @dataclass(eq=False)
 class Placed:
-    """A face with its mask in place. window: (x, y, w, h) px of the photograph, cut to it. canvas: (w, h) px, the window's sides rounded
-    up, so that faces can be computed in batches. nodes: float32 [3, n, n],
+    """A face with its mask in place. window: (x, y, w, h) px of the photograph, cut to it. canvas: (w, h) px, the
+    window's sides rounded up, so that faces can be computed in batches. nodes: float32 [3, n, n],
     template x, y in [−1, 1], and how far inside the visible surface, px (negative: hidden); spread evenly over the
-    canvas, corners included. width: the mask's width, px. detail: template widths per photograph px at the middle of the mask.
+    canvas, corners included. width: the mask's width, px. detail: template widths per photograph px at the middle of
+    the mask.
     straps: (path float32 [k, 2] px of the photograph, width px, colour (r, g, b) 0…255) each. pose: of the head."""
 
     template: Template
@@ -65,7 +68,8 @@ class FrontalFit:
     """A template on the generic face, seen from the front. tps: frontal plane → template coordinates; goals: float64
     [12 or 6, 2], its key points there; table: float32 [3, 84, 84], the surface's height (y up) and the template's
     coordinates over the frontal plane, laid out as `GenericFace.sheet`. cloth: float64 [N, 3], head-frame points spread
-    over the cloth; straps: float64 [k, 6, 3], their paths; normals: float64 [k, 3], the side of the head they run on."""
+    over the cloth; straps: float64 [k, 6, 3], their paths; normals: float64 [k, 3], the side of the head they run
+    on."""
 
     tps: geometry.ThinPlateSpline
     goals: np.ndarray
@@ -196,16 +200,21 @@ def place_all(faces: list[tuple[np.ndarray, WarpParams, tuple[int, int]]]) -> li
     for stiffness in _TIE_STIFFNESS:
         if not ready:
             break
-        placed = _place_surfaces([(*faces[k], seen, pose) for k, seen, pose in ready], stiffness)
         again = []
-        for item, found in zip(ready, placed, strict=True):
-            if found is None:
-                again.append(item)
-            else:
-                out[item[0]] = found
+        for turned in (False, True):
+            part = [item for item in ready if (abs(item[2].yaw) > _TURNED_YAW) == turned]
+            if not part:
+                continue
+            asked = [(*faces[k], seen, pose) for k, seen, pose in part]
+            found = _place_surfaces(asked, stiffness, TURNED_NODES if turned else NODES)
+            again += [item for item, one in zip(part, found, strict=True) if one is None]
+            for (k, _, _), one in zip(part, found, strict=True):
+                out[k] = one
         ready = again
     for k, _, _ in ready:
-        out[k] = WarpError("landmarks: the mask would fold over itself (jaw, nose and chin are not in the order of a face)")
+        out[k] = WarpError(
+            "landmarks: the mask would fold over itself (jaw, nose and chin are not in the order of a face)"
+        )
     return out
 
 
@@ -255,7 +264,7 @@ class _Ties:
         return found
 
 
-def _place_surfaces(faces: list[tuple], stiffness: float) -> list[Placed | WarpError | None]:
+def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> list[Placed | WarpError | None]:
     """(landmarks, params, shape, seen, pose) each → placed; None where the mapping folds at this stiffness."""
     poses = [face[4] for face in faces]
     ties = _Ties(np.stack([face[3] for face in faces]), poses, stiffness)
@@ -267,7 +276,9 @@ def _place_surfaces(faces: list[tuple], stiffness: float) -> list[Placed | WarpE
     longest = max(len(fit.cloth) + fit.straps.shape[0] * _PATH for fit in fits)
     bodies = []
     for fit, pose, jitter in zip(fits, poses, jitters, strict=True):
-        body = np.concatenate([fit.cloth, fit.straps.reshape(-1, 3), np.repeat(fit.cloth[:1], longest, axis=0)])[:longest]
+        body = np.concatenate([fit.cloth, fit.straps.reshape(-1, 3), np.repeat(fit.cloth[:1], longest, axis=0)])[
+            :longest
+        ]
         body[:, :2] = _placed(body[:, :2] * (1, -1), jitter) * (1, -1)
         bodies.append(pose.project(body))
     outline = ties.inverse(np.stack(bodies))
@@ -281,23 +292,29 @@ def _place_surfaces(faces: list[tuple], stiffness: float) -> list[Placed | WarpE
         except WarpError as error:
             out.append(error)
             continue
-        out.append(Placed(mask, params, window, _canvas(window), torch.empty(0), float(np.ptp(cloth[:, 0])), 0.0, straps, pose))
+        out.append(
+            Placed(mask, params, window, _canvas(window), torch.empty(0), float(np.ptp(cloth[:, 0])), 0.0, straps, pose)
+        )
 
     canvas = np.array([(*item.window[:2], *item.canvas) if isinstance(item, Placed) else (0, 0, 2, 2) for item in out])
-    along = np.linspace(0, 1, NODES)
+    along = np.linspace(0, 1, nodes_across)
     x = (canvas[:, None, :1] + along * (canvas[:, None, 2:3] - 1) - ties.offset[..., :1]) / ties.scale  # [B, 1, n]
     y = (canvas[:, None, 1:2] + along * (canvas[:, None, 3:] - 1) - ties.offset[..., 1:]) / ties.scale
     lattice = np.stack(np.broadcast_arrays(x, y.transpose(0, 2, 1)), -1)
-    plane = ties.dense(torch.from_numpy(lattice).float().flatten(1, 2)).view(len(faces), NODES, NODES, 2)
+    plane = ties.dense(torch.from_numpy(lattice).float().flatten(1, 2)).view(len(faces), nodes_across, nodes_across, 2)
     rotations = torch.from_numpy(np.stack([pose.rotation for pose in poses])).float()
     tables = torch.stack([fit.table for fit in fits])
     met = face3d.to_frontal(plane * torch.tensor([1.0, -1.0]), rotations, tables[:, :1])
     x, y = _unplaced(met[:, 0], -met[:, 1], jitters)
-    nodes = torch.cat([face3d.look_up(tables[:, 1:], x, -y), met[:, 2:] * torch.from_numpy(ties.scale).float()[..., None]], 1)
+    nodes = torch.cat(
+        [face3d.look_up(tables[:, 1:], x, -y), met[:, 2:] * torch.from_numpy(ties.scale).float()[..., None]], 1
+    )
     inside = (nodes[:, :2].abs() < 1).all(1) & (nodes[:, 2] > 0)
-    sound = inside.any((1, 2)) & torch.isfinite(nodes).all((1, 2, 3)) & ~((_determinant(plane) <= 0) & inside).any((1, 2))
+    sound = (
+        inside.any((1, 2)) & torch.isfinite(nodes).all((1, 2, 3)) & ~((_determinant(plane) <= 0) & inside).any((1, 2))
+    )
     area = torch.where(inside, _determinant(nodes[:, :2].permute(0, 2, 3, 1)).abs(), torch.nan)
-    area = area.flatten(1).nanmedian(1).values.numpy() / 4 * (NODES - 1) ** 2 / (canvas[:, 2:] - 1).prod(1)
+    area = area.flatten(1).nanmedian(1).values.numpy() / 4 * (nodes_across - 1) ** 2 / (canvas[:, 2:] - 1).prod(1)
     for k, item in enumerate(out):
         if isinstance(item, Placed):
             item.nodes, item.detail = nodes[k], math.sqrt(max(float(area[k]), 1e-12)) if sound[k] else 0.0
@@ -319,7 +336,12 @@ def _strap_end(strap) -> np.ndarray:
     ears = generic_face().ears.astype(np.float64)
     side = 0 if strap.side == "left" else 2
     top, bottom = ears[side], ears[side + 1]
-    return {"ear_top": top, "ear_bottom": bottom, "crown": top + (0, 0.20, 0.0), "nape": bottom + (0, -0.12, -0.06)}[strap.to]
+    return {
+        "ear_top": top,
+        "ear_bottom": bottom,
+        "crown": top + np.array([0, 0.20, 0]),
+        "nape": bottom + np.array([0, -0.12, -0.06]),
+    }[strap.to]
 
 
 def _paths(mask: Template, params: WarpParams, places: np.ndarray, normals: np.ndarray, pose: face3d.Pose) -> list:
@@ -336,7 +358,9 @@ def _paths(mask: Template, params: WarpParams, places: np.ndarray, normals: np.n
 
 def spline_at(tps: geometry.ThinPlateSpline, places: torch.Tensor) -> torch.Tensor:
     """`tps` at float32 places [N, 2]."""
-    frame, centres, weights, affine = (torch.from_numpy(a).float() for a in (tps.frame, tps.centres, tps.weights, tps.affine))
+    frame, centres, weights, affine = (
+        torch.from_numpy(a).float() for a in (tps.frame, tps.centres, tps.weights, tps.affine)
+    )
     q = places @ frame[:2, :2].T + frame[:2, 2]
     squared = (q[:, None] - centres).square().sum(-1)
     return (squared * (squared + 1e-30).log()) @ weights + affine[0] + q @ affine[1:]

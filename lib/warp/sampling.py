@@ -1,7 +1,7 @@
 """Look the cloth up in its template, and draw the straps: the part of step one that touches every pixel.
 
-*Convention.* As in `lib.warp.wear`: planes float32 in [0, 1], colours premultiplied by coverage. A batch shares one size;
-each face's lattice (`Placed.nodes`) is spread over the whole of it, corners included.
+*Convention.* As in `lib.warp.wear`: planes float32 in [0, 1], colours premultiplied by coverage. A batch shares one
+size; each face's lattice (`Placed.nodes`) is spread over the whole of it, corners included.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def _dyed(found, params, mask: Template, look, detail: float, blur: float) -> to
         rgb = rgb + params.colour_weight * dye * (relief * chosen - rgb)
     if params.texture:
         sheets = _sheet(params.texture, mask, params.texture_scale)
-        sheet = F.grid_sample(_level(sheets, detail, blur).to(look.device), look, padding_mode="border", align_corners=False)
+        sheet = F.grid_sample(
+            _level(sheets, detail, blur).to(look.device), look, padding_mode="border", align_corners=False
+        )
         rgb = rgb + params.texture_weight * dye * (relief * sheet[0] - rgb)
     return rgb
 

@@ -8,6 +8,7 @@ of the face, y down from the line between those two points.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,8 @@ TOP_MARGIN = 0.030
 
 @dataclass(frozen=True)
 class Strap:
-    """One strap on one side. start: (x, y) px of the template, where it leaves the cloth. to: one of `STRAP_ENDS`. side:
-    "left" or "right". width: share of the mask's width. colour: (r, g, b), 0…255."""
+    """One strap on one side. start: (x, y) px of the template, where it leaves the cloth. to: one of `STRAP_ENDS`.
+    side: "left" or "right". width: share of the mask's width. colour: (r, g, b), 0…255."""
 
     start: tuple[float, float]
     to: str
@@ -61,7 +62,8 @@ class Template:
 
     rgba: uint8 [h, w, 4], straight (not premultiplied) alpha; colour is defined beyond the edge too, so that blending
         at the edge shows no fringe. Cloth only: straps are drawn when it is worn.
-    points: float32 [12, 2] in the order of `KEY_POINTS`, or [6, 2] in the order of `SIX_POINTS`, (x, y) px. They belong to
+    points: float32 [12, 2] in the order of `KEY_POINTS`, or [6, 2] in the order of `SIX_POINTS`, (x, y) px. They belong
+        to
         the face (`geometry.mask_points`, `geometry.six_points`), so they may lie outside a mask that covers less.
     surface: its form in space, one of `face3d.SURFACES`.
     dye: uint8 [h, w] or None: how far a chosen colour or texture takes, 255 fully; None for everywhere.
@@ -119,7 +121,9 @@ class Canvas:
         """How far inside the outline each pixel lies, in face widths; 0 outside."""
         return distance_transform_edt(alpha > 127) / self.unit
 
-    def straps(self, half: list[tuple[float, float, str]], width: float, colour: tuple[int, int, int]) -> tuple[Strap, ...]:
+    def straps(
+        self, half: list[tuple[float, float, str]], width: float, colour: tuple[int, int, int]
+    ) -> tuple[Strap, ...]:
         """Straps on both sides from (x, y, to) of the right one, in face widths."""
         return tuple(
             Strap(tuple(self.to_px((sign * x, y)).tolist()), to, side, width, colour)
@@ -154,7 +158,7 @@ def cornered_outline(half: list[tuple[float, float]], corners: tuple[int, ...], 
     right = np.array(half, dtype=np.float64)
     cuts = sorted({0, len(right) - 1, *corners})
     pieces = []
-    for first, last in zip(cuts[:-1], cuts[1:]):
+    for first, last in itertools.pairwise(cuts):
         knots = right[first : last + 1]
         along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(knots, axis=0), axis=1))])
         level = (1, np.array([1.0, 0.0]))  # horizontal at the middle, unless it is a corner

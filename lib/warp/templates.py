@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from pathlib import Path
 
 from lib.warp import drawn_shaped
 from lib.warp.drawn_surgical import COLOURS, surgical
@@ -27,19 +28,30 @@ TEMPLATES: dict[str, Callable[[int], Template]] = {
 }
 
 
-@lru_cache(maxsize=64)
 def template(name: str, size: int = 512) -> Template:
     """A template by its name in `TEMPLATES`, `size` px wide, or an own one by its file (at the size it has).
 
-    Raises ValueError for a name that is neither, naming those there are; for an own one, what `own.load_template` raises.
+    Raises ValueError for a name that is neither, naming those there are; for an own one, what `own.load_template`
+    raises.
     """
     if name in TEMPLATES:
-        return TEMPLATES[name](size)
+        return _drawn(name, size)
     if not (name.endswith(".json") or ".cfg#" in name):
         raise ValueError(
-            f"template {name!r}: expected one of {', '.join(TEMPLATES)}, the .json file of an own one, or masks.cfg#NAME "
-            "of a MaskTheFace pack"
+            f"template {name!r}: expected one of {', '.join(TEMPLATES)}, the .json file of an own one, or "
+            "masks.cfg#NAME of a MaskTheFace pack"
         )
+    path = Path(name.rpartition("#")[0] if ".cfg#" in name else name)
+    return _own(name, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=32)
+def _drawn(name: str, size: int) -> Template:
+    return TEMPLATES[name](size)
+
+
+@lru_cache(maxsize=64)
+def _own(name: str, changed: int) -> Template:
     from lib.warp.own import load_template
 
-    return load_template(name) if size == 512 else template(name)
+    return load_template(name)

@@ -29,7 +29,8 @@ _NOISE_OFFSETS = 512
 @dataclass(frozen=True, eq=False)
 class Worn:
     """One mask on one face. window: (x, y, w, h) px of the picture. alpha: float32 [h, w] in [0, 1], coverage by cloth
-    and straps in that window. shadow: float32 [h, w] in [0, 1], by how much the mask's shadow darkens the skin beside it.
+    and straps in that window. shadow: float32 [h, w] in [0, 1], by how much the mask's shadow darkens the skin beside
+    it.
     box: (x, y, w, h) whole pixels of the picture around alpha > 0. yaw, pitch, roll: of the head, degrees."""
 
     window: tuple[int, int, int, int]
@@ -50,7 +51,8 @@ class Worn:
 @dataclass(frozen=True, eq=False)
 class Warped:
     """image: uint8 [H, W, 3] RGB, equal to the input wherever alpha and shadow are 0. alpha, shadow: float32 [H, W] in
-    [0, 1], coverage by mask and straps, and the darkening beside them. box: (x, y, w, h) whole pixels around alpha > 0."""
+    [0, 1], coverage by mask and straps, and the darkening beside them. box: (x, y, w, h) whole pixels around alpha >
+    0."""
 
     image: np.ndarray
     alpha: np.ndarray
@@ -94,13 +96,14 @@ def apply_warps(
 
     Args:
         images: uint8 [H, W, 3] RGB each, any sizes; not changed.
-        faces: (number of the image, landmarks [68, 2] px of it, parameters) each. Several faces of one image are put on in
+        faces: (number of the image, landmarks [68, 2] px of it, parameters) each. Several faces of one image are put on
+            in
             this order, the later over the earlier; light is taken from the image without any mask.
         device: where the pixels are computed; "cuda" for many large faces.
 
     Returns:
-        New images, and for every face its `Worn`, or the WarpError that says why it has none; a face that fails leaves its
-        image as it would be without it. Results do not depend on what else is in the call.
+        New images, and for every face its `Worn`, or the WarpError that says why it has none; a face that fails leaves
+        its image as it would be without it. Results do not depend on what else is in the call.
 
     Raises ValueError for an image of another kind or an image number that does not exist.
     """
@@ -199,7 +202,11 @@ def _render(placed: list[Placed], pictures: list[np.ndarray], device: torch.devi
     out = []
     for k, item in enumerate(placed):
         h, w = item.window[3], item.window[2]
-        out.append(_Layer(colour[k, :, :h, :w], keep[k, :, :h, :w], cover[k, 0, :h, :w], shadow[k, 0, :h, :w], mixed[k, :h, :w]))
+        out.append(
+            _Layer(
+                colour[k, :, :h, :w], keep[k, :, :h, :w], cover[k, 0, :h, :w], shadow[k, 0, :h, :w], mixed[k, :h, :w]
+            )
+        )
     return out
 
 
