@@ -75,7 +75,7 @@ def estimate_pose(landmarks: np.ndarray) -> Pose:
     centre = seen[inner].mean(axis=0)
     target = (seen - centre) / width
     spread = target[inner].T @ target[inner]
-    if not np.isfinite(spread).all() or np.linalg.det(spread) < 1e-4 * np.trace(spread) ** 2:
+    if not np.isfinite(spread).all() or np.linalg.det(spread) <= 1e-4 * np.trace(spread) ** 2:
         raise ValueError("the landmarks lie on a line")
     matrix = _solve(face.landmarks[inner], target[inner])
     contour = face.jaw[ends, _contour(matrix)[ends]]
@@ -84,8 +84,8 @@ def estimate_pose(landmarks: np.ndarray) -> Pose:
     flat = points @ matrix[:2].T * (1, -1)  # weak perspective: scale and offset by least squares
     middle, aim = flat.mean(axis=0), target[inner + ends].mean(axis=0)
     scale = float(width * ((target[inner + ends] - aim) * (flat - middle)).sum() / ((flat - middle) ** 2).sum())
-    if not scale > 0:
-        raise ValueError("no head pose fits the landmarks: they would show a mirrored head")
+    if not scale > 0 or matrix[2, 2] <= 0:
+        raise ValueError("no head pose fits the landmarks: they would show a mirrored head, or its back")
     return Pose(matrix, scale, centre + width * aim - scale * middle, *_angles(matrix))
 
 
@@ -187,7 +187,7 @@ def to_frontal(plane: torch.Tensor, rotations: torch.Tensor, heights: torch.Tens
     first meets the surface (or comes nearest to it), and by how much it goes below the surface, head units: negative
     where it misses.
     """
-    base = plane @ rotations[:, None, :2, :]  # [B, n, m, 3], the rays at depth 0
+    base = plane[..., :1] * rotations[:, None, None, 0] + plane[..., 1:] * rotations[:, None, None, 1]  # at depth 0
     along = rotations[:, 2]  # [B, 3], the camera's direction in the head frame
     depth = torch.linspace(1.35, -0.45, _STEPS, dtype=plane.dtype, device=plane.device)
     px, py, pz = (base[..., i, None] + along[:, None, None, i, None] * depth for i in range(3))  # [B, n, m, K]

@@ -41,9 +41,9 @@ class _Wear:
 # what is still covered (cabani2021maskedface, Fig. 2). It gives no coordinates: these were chosen by eye.
 WEAR_TYPES = {
     "Mask": _Wear((28, 29, 0.2), (1.45, 3, 4.5, 6.5), (0.01, 0.025, 0.05, 0.065)),
-    "Mask_Nose_Mouth": _Wear((28, 29, 0.2), (1.30, 2.3, 3.4, 5.3), (0.01, 0.015, 0.0, 0.0), raised=0.72),
+    "Mask_Nose_Mouth": _Wear((28, 29, 0.2), (1.30, 2.3, 3.4, 5.3), (0.01, 0.015, 0.0, 0.0), raised=0.55),
     "Mask_Mouth_Chin": _Wear((33, 51, 0.45), (3.10, 4.1, 5.2, 6.7), (0.01, 0.035, 0.08, 0.12)),
-    "Mask_Chin": _Wear((57, 8, 0.30), (4.30, 5.0, 5.9, 7.0), (0.03, 0.10, 0.22, 0.34)),
+    "Mask_Chin": _Wear((57, 8, 0.45), (4.30, 5.0, 5.9, 7.0), (0.03, 0.10, 0.22, 0.34)),
 }
 
 

@@ -54,7 +54,7 @@ def face_light(photo: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
     rows, columns = _smoother(n).to(photo.device), _smoother(m).to(photo.device)
 
     def smooth(values: torch.Tensor) -> torch.Tensor:
-        return rows @ values @ columns.T
+        return torch.stack([rows @ one @ columns.T for one in values])  # one by one: see `sampling.each`
 
     total = smooth(weight)
     field = smooth(weight * closed.log()) / total

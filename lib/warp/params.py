@@ -38,8 +38,10 @@ class Style:
     light: "none"; "picture", one gain from the whole picture's mean (MaskTheFace); "face", one gain from the face's
         mean (MLFW); "local", a field from the face's lower half, with its cast (`lib.warp.light`).
     grain, blur: share of the picture's own grain and softness that the mask is given, in [0, 1]. shadow: strength of
-        the
-        contact shadow, in [0, 1]. straps: draw them to the ears.
+        the contact shadow, in [0, 1].
+    relief: exponent on the template's own shading, 1 as drawn; more makes deeper pleats. crumple: strength of fine
+        folds all over the cloth, as a share of its brightness.
+    straps: draw them to the ears.
     edge: "soft", or "hard" for a coverage of 0 or 1 only. feather_px: softness of the edge on a 256² face; grows and
         shrinks with the face.
     max_yaw: degrees of head yaw beyond which the face is refused; the pose comes from `face3d.estimate_pose`.
@@ -54,7 +56,9 @@ class Style:
     light: str = "local"
     grain: float = 1.0
     blur: float = 1.0
-    shadow: float = 0.5
+    shadow: float = 0.2
+    relief: float = 1.6
+    crumple: float = 0.02
     straps: bool = True
     edge: str = "soft"
     feather_px: float = 1.0
@@ -71,7 +75,13 @@ class Style:
         for name in ("grain", "blur", "shadow"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)!r}")
-        for name, high in (("feather_px", 50), ("max_yaw", 90), ("min_eye_distance_px", 1e6)):
+        for name, high in (
+            ("relief", 4),
+            ("crumple", 0.5),
+            ("feather_px", 50),
+            ("max_yaw", 90),
+            ("min_eye_distance_px", 1e6),
+        ):
             if not 0 <= getattr(self, name) <= high:
                 raise ValueError(f"{name}: expected a number from 0 to {high:g}, got {getattr(self, name)!r}")
 
@@ -188,7 +198,7 @@ def sample_warp_params(rng: np.random.Generator, cfg: WarpConfig | None = None) 
     )
 
 
-_PLAIN = Style(light="none", grain=0.0, blur=0.0, shadow=0.0, straps=False)
+_PLAIN = Style(light="none", grain=0.0, blur=0.0, shadow=0.0, relief=1.0, crumple=0.0, straps=False)
 # The ways of the rule-based families, as their papers and tools describe them, so that they can stand side by side.
 # Their weak points are kept where they are the method (a hard edge, light from the whole picture), mended where they
 # are bugs.

@@ -24,11 +24,12 @@ from lib.warp.views import side_view
 
 NODES, TURNED_NODES = 25, 37  # per side of the lattice: every 7 px of a 256² face; turned faces have a contour in it
 _TURNED_YAW = 12.0  # degrees
-_FLAT_NODES, _TRIANGLE_NODES = 65, 129
+_FLAT_NODES = 65
 _STIFFNESS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the plain spline, tried in turn until it does not fold
 _TIE_STIFFNESS = (0.02, 0.2, 2.0)  # of the spline that ties the generic face to this one; landmarks are noisy
 _MARGIN_PX = 3
 _PATH = 6  # points of a strap
+_ROWS = 96  # places are padded to a multiple of this, so that sums are rounded the same in any company
 _CANVAS_STEP = 32  # px
 # A worn mask differs from the flat one's goals: it dips beside the nose, reaches farther round the cheek and under the
 # chin. Head units, in the order of KEY_POINTS; fitted to 96 truly worn masks of the face world, by coordinate descent.
@@ -221,6 +222,11 @@ def place_all(faces: list[tuple[np.ndarray, WarpParams, tuple[int, int]]]) -> li
 # --- on the surface of a head -----------------------------------------------------------------------------------------
 
 
+def _times(a, b):
+    """[B, N, 2] @ [B, 2, 2], element by element."""
+    return a[..., :1] * b[:, None, 0] + a[..., 1:] * b[:, None, 1]
+
+
 class _Ties:
     """The thin-plate splines of a batch of faces that carry places of the photograph to where they would be on the
     generic face in the same pose: place + what the spline adds. Photograph px scaled to head units about the pose."""
@@ -246,7 +252,7 @@ class _Ties:
         p = (places - self.offset) / self.scale
         squared = ((p[:, :, None] - self.centres[:, None]) ** 2).sum(-1)
         added = (squared * np.log(squared + 1e-12)) @ self.weights
-        return places + self.scale * (added + self.affine[:, :1] + p @ self.affine[:, 1:])
+        return places + self.scale * (added + self.affine[:, :1] + _times(p, self.affine[:, 1:]))
 
     def dense(self, units: torch.Tensor) -> torch.Tensor:
         """float32 [B, N, 2] in head units about the pose → the same on the generic face; for lattices."""
@@ -254,7 +260,8 @@ class _Ties:
         squared = (units[:, :, None, 0] - centres[:, None, :, 0]).square_()
         squared += (units[:, :, None, 1] - centres[:, None, :, 1]).square_()
         kernel = squared * (squared + 1e-12).log_()
-        return units + kernel @ weights + affine[:, :1] + units @ affine[:, 1:]
+        bent = torch.stack([k @ w for k, w in zip(kernel, weights, strict=True)])  # one by one: see `sampling.each`
+        return units + bent + affine[:, :1] + _times(units, affine[:, 1:])
 
     def inverse(self, places: np.ndarray) -> np.ndarray:
         """Places [B, N, 2] px of the generic face → the photograph, by fixed-point steps."""
@@ -273,7 +280,7 @@ def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> 
     jitters = [_similarity(fit.goals, face[1]) for fit, face in zip(fits, faces, strict=True)]
 
     # Where the cloth and its straps come to lie, to know the window.
-    longest = max(len(fit.cloth) + fit.straps.shape[0] * _PATH for fit in fits)
+    longest = -(-max(len(fit.cloth) + fit.straps.shape[0] * _PATH for fit in fits) // _ROWS) * _ROWS
     bodies = []
     for fit, pose, jitter in zip(fits, poses, jitters, strict=True):
         body = np.concatenate([fit.cloth, fit.straps.reshape(-1, 3), np.repeat(fit.cloth[:1], longest, axis=0)])[
@@ -306,9 +313,8 @@ def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> 
     tables = torch.stack([fit.table for fit in fits])
     met = face3d.to_frontal(plane * torch.tensor([1.0, -1.0]), rotations, tables[:, :1])
     x, y = _unplaced(met[:, 0], -met[:, 1], jitters)
-    nodes = torch.cat(
-        [face3d.look_up(tables[:, 1:], x, -y), met[:, 2:] * torch.from_numpy(ties.scale).float()[..., None]], 1
-    )
+    cell = torch.from_numpy((canvas[:, 2:] - 1) / (nodes_across - 1)).float()
+    nodes = torch.cat([face3d.look_up(tables[:, 1:], x, -y), _inside_px(met[:, 2], cell)[:, None]], 1)
     inside = (nodes[:, :2].abs() < 1).all(1) & (nodes[:, 2] > 0)
     sound = (
         inside.any((1, 2)) & torch.isfinite(nodes).all((1, 2, 3)) & ~((_determinant(plane) <= 0) & inside).any((1, 2))
@@ -320,6 +326,14 @@ def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> 
             item.nodes, item.detail = nodes[k], math.sqrt(max(float(area[k]), 1e-12)) if sound[k] else 0.0
             out[k] = item if sound[k] else None
     return out
+
+
+def _inside_px(depth: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
+    """How far inside a contour, px, from any field [B, n, n] that is 0 on it: the field over its slope, which is straight
+    across the contour, so that it can be interpolated. cell: [B, 2], px between nodes (x, y)."""
+    dy, dx = torch.gradient(depth, dim=(1, 2))
+    slope = torch.hypot(dx / cell[:, 0, None, None], dy / cell[:, 1, None, None])
+    return (depth / slope.clamp(min=1e-4)).clamp(-1e3, 1e3)
 
 
 def _template(params: WarpParams, pose: face3d.Pose) -> Template:
@@ -438,7 +452,7 @@ def _place_flat(seen: np.ndarray, pose: face3d.Pose, params: WarpParams, shape: 
     """A flat template bent, or fitted, to its key points on the photograph."""
     mask = _template(params, pose)
     count = params.style.key_points
-    points = _unit(mask.points, mask.rgba.shape[:2])
+    points, canvas = _unit(mask.points, mask.rgba.shape[:2]), np.array(mask.rgba.shape[1::-1])
     if len(points) != count:  # the other family's points, by way of the generic face
         front = frontal_landmarks()
         points = geometry.fit_tps(_goals(front, len(points), "Mask"), points)(_goals(front, count, "Mask"))
@@ -448,32 +462,32 @@ def _place_flat(seen: np.ndarray, pose: face3d.Pose, params: WarpParams, shape: 
     goals = _placed(goals, _similarity(goals, params))
     reach = 0.12 * np.ptp(goals, axis=0).max()
     window = _window(goals, [goals - reach, goals + reach], shape)
-    nodes = _TRIANGLE_NODES if params.style.transform == "triangles" else _FLAT_NODES
-    grid = _flat_grid(goals, points, params.style.transform, (*window[:2], *_canvas(window)), nodes)
-    lattice = torch.from_numpy(np.concatenate([grid.nodes[:2], np.full((1, nodes, nodes), 1e3)])).float()
+    # Fitted in px: a similarity, or least squares, would not be the same where x and y have different units.
+    grid = _flat_grid(goals, points * canvas, params.style.transform, (*window[:2], *_canvas(window)), canvas)
+    lattice = torch.from_numpy(np.concatenate([grid.nodes[:2] / canvas[:, None, None], np.full((1, _FLAT_NODES, _FLAT_NODES), 1e3)])).float()
     inside = (lattice[:2].abs() < 1).all(0)
     detail = _detail(lattice, _canvas(window), inside) if inside.any() else 1e-6
     return Placed(mask, params, window, _canvas(window), lattice, float(np.ptp(goals[:, 0])), detail, [], pose)
 
 
-def _flat_grid(goals, points, transform, window, nodes) -> geometry.CoarseGrid:
+def _flat_grid(goals, points, transform, window, canvas) -> geometry.CoarseGrid:
     """The mapping photograph → template as a lattice, checked not to fold where the template lies."""
     try:
         if transform == "tps":
             for stiffness in _STIFFNESS:
-                grid = geometry.coarse_grid(geometry.fit_tps(goals, points, stiffness), window, nodes)
-                on_template = (np.abs(grid.nodes[:2]) <= 1).all(axis=0)
+                grid = geometry.coarse_grid(geometry.fit_tps(goals, points, stiffness), window, _FLAT_NODES)
+                on_template = (np.abs(grid.nodes[:2]) <= canvas[:, None, None]).all(axis=0)
                 if on_template.any() and (grid.jacobian[on_template] > 0).all():
                     return grid
         elif transform == "triangles":
-            grid = geometry.coarse_grid(geometry.fit_triangles(goals, points), window, nodes)
-            on_template = (np.abs(grid.nodes[:2]) <= 1).all(axis=0)
+            grid = geometry.coarse_grid(geometry.fit_triangles(goals, points), window, _FLAT_NODES)
+            on_template = (np.abs(grid.nodes[:2]) <= canvas[:, None, None]).all(axis=0)
             if on_template.any() and (np.median(grid.jacobian[on_template]) > 0):
                 return grid
         else:
             fit = geometry.fit_homography if transform == "homography" else geometry.fit_similarity
             matrix = fit(goals, points)
-            grid = geometry.coarse_grid(lambda places: geometry.apply_homography(matrix, places), window, nodes)
+            grid = geometry.coarse_grid(lambda places: geometry.apply_homography(matrix, places), window, _FLAT_NODES)
             if (grid.jacobian > 0).all():  # its sign changes at the horizon, which must not cross the window
                 return grid
     except ValueError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +26,7 @@ _REFERENCE_MASK_PX = 160.0  # a mask's usual width on a 256² face, at which `fe
 _BASES = (512, 1024, 2048)  # sizes at which a template is drawn: the smallest that is not enlarged
 _STEPS_PER_OCTAVE = 2
 _SHARPER = -0.35  # octaves; a bilinear look-up blurs by itself
+_CONTOUR = 0.6  # coverage per px across the face's own contour
 _SUBPIXEL_BITS = 4
 _LUMINANCE = (0.299, 0.587, 0.114)
 
@@ -38,7 +40,7 @@ class Cloth:
 
 
 @lru_cache(maxsize=24)
-def _pyramid(mask: Template, feather_px: float) -> tuple[torch.Tensor, ...]:
+def _pyramid(mask: Template, feather_px: float, relief: float, crumple: float) -> tuple[torch.Tensor, ...]:
     """A template, its edge feathered, at sizes a factor √2 apart: float32 [1, 4 or 5, h, w] each: colour premultiplied,
     coverage, and where it takes dye (if not everywhere).
 
@@ -48,11 +50,23 @@ def _pyramid(mask: Template, feather_px: float) -> tuple[torch.Tensor, ...]:
     rgba = mask.rgba.astype(np.float32) / 255
     width = float(np.ptp(mask.points[:, 0]))
     alpha = gaussian_filter(rgba[..., 3], sigma=feather_px / 2 * width / _REFERENCE_MASK_PX, mode="constant")
-    planes = [rgba[..., :3] * alpha[..., None], alpha[..., None]]
+    shade = (np.maximum(rgba[..., :3] @ np.array(_LUMINANCE, np.float32), 0.02) / reference(mask)) ** (relief - 1)
+    shade = shade.clip(0.4, 1.6) * (1 + crumple * _crumples(rgba.shape[:2]))
+    planes = [rgba[..., :3] * (shade * alpha)[..., None], alpha[..., None]]
     if mask.dye is not None:
         planes.append(mask.dye[..., None].astype(np.float32) / 255)
     full = torch.from_numpy(np.ascontiguousarray(np.concatenate(planes, -1).transpose(2, 0, 1), dtype=np.float32))[None]
     return tuple(_shrunk(full, mask.rgba.shape[:2]))
+
+
+@lru_cache(maxsize=8)
+def _crumples(shape: tuple[int, int]) -> np.ndarray:
+    """Fine folds over a template's canvas, mostly across the face: float32 [h, w], mean 0, standard deviation 1."""
+    noise = np.random.default_rng(5).standard_normal(shape)
+    unit = shape[1] / 512
+    fine, broad = (gaussian_filter(noise, (a * unit, b * unit), mode="wrap") for a, b in ((2.5, 6), (6, 16)))
+    folds = 0.6 * fine / fine.std() + 0.8 * broad / broad.std()
+    return (folds / folds.std()).astype(np.float32)
 
 
 def _shrunk(full: torch.Tensor, shape: tuple[int, int]) -> list[torch.Tensor]:
@@ -90,7 +104,13 @@ def spread(lattice: torch.Tensor, height: int, width: int) -> torch.Tensor:
     CPU four times as fast as torch's own bilinear interpolation."""
     n, m = lattice.shape[2:]
     down, across = (_hats(size, k).to(lattice.device) for size, k in ((height, n), (width, m)))
-    return down @ (lattice @ across.T)
+    return each(lambda one: down @ (one @ across.T), lattice)
+
+
+def each(do: Callable[..., torch.Tensor], *batches: torch.Tensor) -> torch.Tensor:
+    """A function of single items over batches. Products of matrices go through it: how they are rounded depends on how
+    many there are at once, and a face must come out the same in any company."""
+    return torch.stack([do(*items) for items in zip(*batches, strict=True)])
 
 
 @lru_cache(maxsize=256)
@@ -111,7 +131,7 @@ def sample_cloth(
     for k, item in enumerate(placed):
         params, mask = item.params, item.template if blur_px is None else _drawn(item)
         detail, blur = item.detail * item.canvas[0] / width, blur_px[k] if blur_px else 0.0
-        levels = _pyramid(mask, params.style.feather_px)
+        levels = _pyramid(mask, params.style.feather_px, params.style.relief, params.style.crumple)
         look = grid[k : k + 1]
         found = F.grid_sample(_level(levels, detail, blur).to(device), look, align_corners=False)[0]
         if params.colour or params.texture:
@@ -121,8 +141,8 @@ def sample_cloth(
             found[:3] *= sharp / found[3:4].clamp(min=0.5)
             found[3:4] = sharp
         planes[k] = found[:4]
-    planes *= dense[:, 2:].add_(0.5).clamp_(0, 1)
-    cover = planes[:, 3:]
+    planes *= dense[:, 2:].mul_(_CONTOUR).add_(0.5).clamp_(0, 1)
+    cover = planes[:, 3:].clamp_(max=1)
     cover[cover < 1 / 256] = 0  # a trace that could not change a byte by more than one
     return Cloth(planes[:, :3], cover)
 

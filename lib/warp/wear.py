@@ -267,11 +267,13 @@ def _noise(side: int) -> torch.Tensor:
 
 def _shadows(placed, rough) -> torch.Tensor | None:
     """By how much each mask darkens what lies beside it, float32 [B, 1, n, m] in [0, 1] over the canvas."""
-    strength = rough.new_tensor([item.params.style.shadow for item in placed]).view(-1, 1, 1, 1)
-    if not strength.any():
+    if not any(item.params.style.shadow for item in placed):
         return None
-    cells = [item.width / item.canvas[0] * rough.shape[3] for item in placed]  # the mask's width
-    return light.contact_shadow(rough, 1.0, sum(cells) / len(cells)) * strength
+    cells = rough.shape[3]
+    return torch.cat([
+        light.contact_shadow(one[None], item.params.style.shadow, item.width / item.canvas[0] * cells)
+        for one, item in zip(rough, placed, strict=True)
+    ])  # fmt: skip
 
 
 def _lay(picture: np.ndarray, placed: Placed, layer: _Layer, taken: list[tuple]) -> Worn | WarpError:

@@ -5,7 +5,7 @@ from scipy.interpolate import RBFInterpolator
 from skimage.transform import ProjectiveTransform
 
 from lib.warp import geometry
-from lib.warp.templates import KEY_POINTS, MIRRORED_POINTS, blue_surgical
+from lib.warp.templates import KEY_POINTS, MIRRORED_POINTS, template
 
 KNOWN = np.array([[1.1, 0.2, 30.0], [-0.1, 0.9, 12.0], [4e-4, -3e-4, 1.0]])
 
@@ -107,19 +107,10 @@ def test_nose_and_lips_are_inside_the_sides_on_a_turned_head(plain_face, yaw):
     assert face[48:60, 0].max() < goal["lower_right"][0]
 
 
-def test_turn_grows_with_yaw_and_ignores_roll_and_size(plain_face):
-    turns = [geometry.face_turn(plain_face(yaw_deg=yaw)) for yaw in (-40, -20, 0, 20, 40)]
-    assert turns == sorted(turns)
-    assert abs(turns[2]) < 1e-9
-    assert turns[3] == pytest.approx(-turns[1])
-    assert geometry.face_turn(plain_face(900, yaw_deg=20, roll_deg=25)) == pytest.approx(turns[3])
-    assert np.isnan(geometry.face_turn(np.ones((68, 2))))
-
-
 @pytest.mark.parametrize("yaw", [-30, 0, 12, 30])
 @pytest.mark.parametrize("fit", ["tps", "homography"])
 def test_the_mapping_does_not_fold_over_the_mask(plain_face, yaw, fit):
-    template = blue_surgical(512)
+    template = template("surgical_blue", 512)
     goal = geometry.mask_points(plain_face(yaw_deg=yaw, roll_deg=10))
     matrix = geometry.fit_homography(goal, template.points)
     mapping = (
@@ -140,7 +131,7 @@ def test_the_mapping_does_not_fold_over_the_mask(plain_face, yaw, fit):
 def test_a_fold_is_seen(plain_face):
     goal = geometry.mask_points(plain_face())
     crossed = goal[[4, 3, 2, 1, 0, 5, 6, 7, 8, 9, 10, 11]]  # the upper edge runs backwards
-    grid = geometry.coarse_grid(geometry.fit_tps(crossed, blue_surgical(512).points), (40, 90, 180, 130))
+    grid = geometry.coarse_grid(geometry.fit_tps(crossed, template("surgical_blue", 512).points), (40, 90, 180, 130))
     assert (grid.jacobian < 0).any()
 
 
@@ -148,7 +139,7 @@ def test_a_fold_is_seen(plain_face):
 
 
 def test_coarse_grid_is_close_to_the_mapping_at_every_pixel(plain_face):
-    spline = geometry.fit_tps(geometry.mask_points(plain_face(yaw_deg=25)), blue_surgical(512).points)
+    spline = geometry.fit_tps(geometry.mask_points(plain_face(yaw_deg=25)), template("surgical_blue", 512).points)
     window = (31, 97, 190, 131)
     dense = geometry.coarse_grid(spline, window).rows(10, 90).numpy()
     x, y = np.meshgrid(np.arange(31, 31 + 190), np.arange(97 + 10, 97 + 90))
