@@ -110,12 +110,10 @@ def test_nose_and_lips_are_inside_the_sides_on_a_turned_head(plain_face, yaw):
 @pytest.mark.parametrize("yaw", [-30, 0, 12, 30])
 @pytest.mark.parametrize("fit", ["tps", "homography"])
 def test_the_mapping_does_not_fold_over_the_mask(plain_face, yaw, fit):
-    template = template("surgical_blue", 512)
+    mask = template("surgical_blue", 512)
     goal = geometry.mask_points(plain_face(yaw_deg=yaw, roll_deg=10))
-    matrix = geometry.fit_homography(goal, template.points)
-    mapping = (
-        geometry.fit_tps(goal, template.points) if fit == "tps" else lambda p: geometry.apply_homography(matrix, p)
-    )
+    matrix = geometry.fit_homography(goal, mask.points)
+    mapping = geometry.fit_tps(goal, mask.points) if fit == "tps" else lambda p: geometry.apply_homography(matrix, p)
     low, high = np.floor(goal.min(0)).astype(int), np.ceil(goal.max(0)).astype(int)
     x, y = np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1]))
     here, step = np.stack([x.ravel(), y.ravel()], axis=1).astype(float), 1e-3

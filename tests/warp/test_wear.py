@@ -111,7 +111,10 @@ def test_a_mirrored_face_gets_the_mirrored_mask(plain_face, mirrored, noise_pict
     one = apply_warp(picture, face, params)
     two = apply_warp(np.ascontiguousarray(picture[:, ::-1]), mirrored(face, 256), params)
     apart = np.abs(two.alpha[:, ::-1] - one.alpha)
-    if transform in ("surface", "triangles"):  # a contour between nodes, a diagonal the other way: a few pixels of an edge
+    if transform in (
+        "surface",
+        "triangles",
+    ):  # a contour between nodes, a diagonal the other way: a few pixels of an edge
         assert (apart > 0.3).sum() < 0.008 * (one.alpha > 0.5).sum()
         return
     assert apart.max() < 0.03
