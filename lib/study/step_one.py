@@ -7,8 +7,8 @@ with colours. Scores, per face:
     iou         of the cloth's region (coverage ≥ ½, straps left out on both sides) with the true one's
     lightness   mean |ΔL*| (CIE Lab) between picture and truth where both regions overlap
     chroma      the same for the distance in a*, b*
-    seam        mean gradient across the region's border over the mean gradient inside it; seam_error: |log| of its ratio
-                to the same number of the truth, whose border is as soft as a real one
+    seam        mean gradient across the region's border over the mean gradient inside it; seam_error: |log| of its
+                ratio to the same number of the truth, whose border is as soft as a real one
 
 `python -m lib.study.step_one --out FOLDER` writes the tables.
 """

@@ -1,8 +1,8 @@
 """How fast step one is on one core: `python -m lib.warp.bench`.
 
-Everything runs in turns in one process, one thread each, so that a slow moment of the machine hits all alike. The yardstick
-is the loop anyone would write with OpenCV: fit a homography to twelve points, warp the mask's picture over the whole
-photograph, blend. Faces come from the face world, so nothing has to be downloaded.
+Everything runs in turns in one process, one thread each, so that a slow moment of the machine hits all alike. The
+yardstick is the loop anyone would write with OpenCV: fit a homography to twelve points, warp the mask's picture over
+the whole photograph, blend. Faces come from the face world, so nothing has to be downloaded.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ BATCH = 16
 
 
 def faces(count: int, size: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Bare faces uint8 [size, size, 3] with up to 30° of yaw, and their landmarks float32 [N, 68, 2] px; larger ones than
-    256 px are enlarged."""
+    """Bare faces uint8 [size, size, 3] with up to 30° of yaw, and their landmarks float32 [N, 68, 2] px; larger
+    ones than 256 px are enlarged."""
     drawn = min(size, 256)
     out = render(range(count), range(count), size=drawn, what=("full",), supersample=1)
     pictures = (out.full.permute(0, 2, 3, 1) * 255).round_().clamp_(0, 255).byte().numpy()
@@ -76,8 +76,8 @@ def _ours(pictures: list[np.ndarray], landmarks: np.ndarray, name: str) -> None:
 
 
 def measure(size: int, count: int = 32, rounds: int = 7, detect: bool = True) -> list[dict]:
-    """Time everything in turns. Rows: what, size, ms (median per face), low and high quartile, ratio (median over rounds of
-    the time against the row's yardstick in the same round)."""
+    """Time everything in turns. Rows: what, size, ms (median per face), low and high quartile, ratio (median over
+    rounds of the time against the row's yardstick in the same round)."""
     pictures, landmarks = faces(count, size)
     detector = DlibLandmarks()
     few = pictures[: max(1, count // 4)]

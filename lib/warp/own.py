@@ -112,10 +112,10 @@ def _loops(points: np.ndarray) -> tuple[Strap, ...]:
 
 def _picture(path: Path, background: str | None = None) -> np.ndarray:
     """uint8 [h, w, 4]: the colour of transparent pixels is that of the nearest opaque one, so that no fringe shows."""
+    if not path.is_file():
+        raise TemplateError(f"{path}: no such picture")
     try:
         picture = read_image(path, max_pixels=_MOST_PX * _MOST_PX)
-    except FileNotFoundError:
-        raise TemplateError(f"{path}: no such picture") from None
     except ImageError as error:
         raise TemplateError(f"{error}; save it again as PNG with transparency, at most {_MOST_PX} px wide") from None
     rgb, alpha = picture.pixels, picture.alpha

@@ -464,7 +464,9 @@ def _place_flat(seen: np.ndarray, pose: face3d.Pose, params: WarpParams, shape: 
     window = _window(goals, [goals - reach, goals + reach], shape)
     # Fitted in px: a similarity, or least squares, would not be the same where x and y have different units.
     grid = _flat_grid(goals, points * canvas, params.style.transform, (*window[:2], *_canvas(window)), canvas)
-    lattice = torch.from_numpy(np.concatenate([grid.nodes[:2] / canvas[:, None, None], np.full((1, _FLAT_NODES, _FLAT_NODES), 1e3)])).float()
+    lattice = torch.from_numpy(
+        np.concatenate([grid.nodes[:2] / canvas[:, None, None], np.full((1, _FLAT_NODES, _FLAT_NODES), 1e3)])
+    ).float()
     inside = (lattice[:2].abs() < 1).all(0)
     detail = _detail(lattice, _canvas(window), inside) if inside.any() else 1e-6
     return Placed(mask, params, window, _canvas(window), lattice, float(np.ptp(goals[:, 0])), detail, [], pose)

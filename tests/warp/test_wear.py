@@ -253,7 +253,7 @@ def test_unknown_parameters_are_named():
         Style(transform="affine")
     with pytest.raises(ValueError, match="unknown wings"):
         WarpParams.from_dict({"style": {"wings": 1}})
-    with pytest.raises(ValueError, match="names no template|mix"):
+    with pytest.raises(ValueError, match=r"names no template"):
         WarpConfig(mix="=3")
 
 
