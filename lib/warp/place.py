@@ -329,8 +329,8 @@ def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> 
 
 
 def _inside_px(depth: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
-    """How far inside a contour, px, from any field [B, n, n] that is 0 on it: the field over its slope, which is straight
-    across the contour, so that it can be interpolated. cell: [B, 2], px between nodes (x, y)."""
+    """How far inside a contour, px, from any field [B, n, n] that is 0 on it: the field over its slope, which is
+    straight across the contour, so that it can be interpolated. cell: [B, 2], px between nodes (x, y)."""
     dy, dx = torch.gradient(depth, dim=(1, 2))
     slope = torch.hypot(dx / cell[:, 0, None, None], dy / cell[:, 1, None, None])
     return (depth / slope.clamp(min=1e-4)).clamp(-1e3, 1e3)
