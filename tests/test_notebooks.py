@@ -126,7 +126,12 @@ def test_it_uses_no_name_that_nothing_defines(path):
                for a in n.names}  # fmt: skip
     stored |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     stored |= {n.name for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and n.name}
-    stored |= {a.arg for n in ast.walk(tree) if isinstance(n, ast.arguments) for a in (*n.args, *n.kwonlyargs)}
+    stored |= {
+        a.arg
+        for n in ast.walk(tree)
+        if isinstance(n, ast.arguments)
+        for a in (*n.args, *n.kwonlyargs, *filter(None, [n.vararg, n.kwarg]))
+    }
     loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     assert loaded <= stored | set(dir(builtins)) | {"display", "get_ipython"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lib.data.files import sha256, write_table
+from lib.data.files import write_table
 
 _PACKAGE = "face_recognition_models"
-_MODEL = "models/shape_predictor_68_face_landmarks.dat"
-_CNN_MODEL = "models/mmod_human_face_detector.dat"
-_VERSION = 2  # part of the fingerprint: raise it whenever a change of this file changes what is found
+MODEL = "models/shape_predictor_68_face_landmarks.dat"
+CNN_MODEL = "models/mmod_human_face_detector.dat"
+VERSION = 2  # part of the fingerprint in caches: raise it whenever a change of this file changes what is found
 _SMALL_SIDE = 320  # the detector needs faces of 80 px, and enlarging a small picture costs little
 _CLOSER_SIDE = 2048  # the closer look never sees a longer picture: 0.3 s and 0.3 GB
 _CNN_PIXELS = 80_000  # the CNN takes 6 to 7 µs a pixel on one core: about half a second
@@ -45,7 +45,7 @@ class Face:
     detector: str = ""
 
 
-def predictor_path(model: str = _MODEL) -> Path:
+def predictor_path(model: str = MODEL) -> Path:
     """dlib's 68-point model file, or another of the package's. Raises FileNotFoundError that says how to get it."""
     spec = importlib.util.find_spec(_PACKAGE)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -54,13 +54,13 @@ def predictor_path(model: str = _MODEL) -> Path:
     raise FileNotFoundError(f"dlib's model was not found: install the package {_PACKAGE} (it holds {model})")
 
 
+@dataclass(eq=False)
 class DlibLandmarks:
-    """dlib's face detectors (HOG, and the CNN of King 2015, "Max-Margin Object Detection") and its 68-point predictor
-    (Kazemi & Sullivan 2014). Deterministic; CPU; one object per thread.
+    """dlib's face detectors (HOG, and King's CNN) and its 68-point predictor (Kazemi & Sullivan 2014). Deterministic;
+    CPU; not for several threads at once.
 
-    The HOG detector looks at the picture as it is. Where it finds nothing, second looks follow until one finds a face,
-    the cheap ones first: padded, turned, closer, then the CNN. A face rolled by more than 12° gets its landmarks from
-    a levelled cut-out.
+    The HOG detector looks at the picture as it is. Where it finds nothing, second looks follow until one finds a face:
+    padded, turned, closer, the CNN. A face rolled by more than 12° gets its landmarks from a levelled cut-out.
 
     upsample: pictures are enlarged 2**upsample times before detection, small ones further, to 320 px; the detector's
         smallest face is then about 80 / 2**upsample px.
@@ -69,100 +69,78 @@ class DlibLandmarks:
     min_score: a fainter detection counts only where the first two looks have no surer one, and never in the others,
         which ask for 0.3 at least. Not given in the paper; chosen because in scenes scores of 0.1 are mostly false,
         while 4 of 520 portraits scored less than this.
-    turn_deg: second look with the picture turned by this much either way; faces rolled by 20 to 60°. 0: off.
-    closer: second look at twice the size, at most 2048 px: half as large faces.
-    cnn: "missed" asks the CNN about pictures without a face so far, reduced to 80,000 pixels (faces of about 40 px
-        there; half a second on one core); "never" does not.
+    turn_deg: second look with the picture turned by this much either way, for heads on one side. 0: off.
+    closer: second look at twice the size (but at most 2048 px), for faces half as large.
+    cnn: "missed" asks the CNN about pictures without a face so far, reduced to 80,000 pixels (half a second on one
+        core); it finds covered, dark and half turned faces of about 40 px there. "never" does not.
     """
 
-    def __init__(
-        self,
-        upsample: int = 1,
-        max_side: int = 1024,
-        pad: float = 0.5,
-        min_score: float = 0.15,
-        turn_deg: float = 30.0,
-        closer: bool = True,
-        cnn: str = "missed",
-    ):
-        if upsample < 0 or max_side < 80 or not 0 <= pad <= 1:
-            raise ValueError(f"expected upsample ≥ 0, max_side ≥ 80, 0 ≤ pad ≤ 1; got {upsample}, {max_side}, {pad}")
-        if not 0 <= turn_deg <= 90 or cnn not in ("missed", "never"):
-            raise ValueError(f'expected 0 ≤ turn_deg ≤ 90 and cnn "missed" or "never"; got {turn_deg}, {cnn!r}')
-        self.upsample, self.max_side, self.pad, self.min_score = upsample, max_side, pad, min_score
-        self.turn_deg, self.closer, self.cnn = turn_deg, closer, cnn
+    upsample: int = 1
+    max_side: int = 1024
+    pad: float = 0.5
+    min_score: float = 0.15
+    turn_deg: float = 30.0
+    closer: bool = True
+    cnn: str = "missed"
 
-    def settings(self) -> dict:
-        """The options, JSON-able."""
-        return {key: value for key, value in vars(self).items() if not key.startswith("_")}
+    def __post_init__(self):
+        if self.upsample < 0 or self.max_side < 80 or not 0 <= self.pad <= 1 or not 0 <= self.turn_deg <= 90:
+            raise ValueError(f"expected upsample ≥ 0, max_side ≥ 80, 0 ≤ pad ≤ 1, 0 ≤ turn_deg ≤ 90; got {self}")
+        if self.cnn not in ("missed", "never"):
+            raise ValueError(f'cnn: expected "missed" or "never", got {self.cnn!r}')
 
     def __getstate__(self) -> dict:
-        return self.settings()  # a worker process loads the models itself
-
-    def fingerprint(self) -> str:
-        """What the result depends on, as text: options, version of this code and of dlib, the models' hashes."""
-        import dlib
-
-        models = [_MODEL] if self.cnn == "never" else [_MODEL, _CNN_MODEL]
-        hashes = [sha256(predictor_path(model))[:16] for model in models]
-        options = " ".join(f"{key}={value}" for key, value in self.settings().items())
-        return f"dlib {dlib.__version__} v{_VERSION} {options} {' '.join(hashes)}"
+        return asdict(self)  # a worker process loads the models itself
 
     @cached_property
     def _models(self) -> tuple:
         import dlib  # here, so that work with stored landmarks does not need it
 
-        return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_path()))
-
-    @cached_property
-    def _cnn(self):
-        import dlib
-
-        return dlib.cnn_face_detection_model_v1(str(predictor_path(_CNN_MODEL)))
+        cnn = self.cnn == "missed" and dlib.cnn_face_detection_model_v1(str(predictor_path(CNN_MODEL)))
+        return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(predictor_path())), cnn
 
     def find(self, pixels: np.ndarray) -> list[Face]:
         """The faces of a picture, largest first (equal sizes: surest first); an empty list if there is none.
 
-        pixels: uint8 [H, W, 3] RGB.
-
-        Raises ValueError for another kind of array, FileNotFoundError if a model file is missing.
+        pixels: uint8 [H, W, 3] RGB; another kind raises ValueError, a missing model file FileNotFoundError.
         """
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
             raise ValueError(f"pixels: expected uint8 [H, W, 3], got {got}")
         if min(pixels.shape[:2]) < 16:
             return []
-        for name, look in self._looks():
-            sure = self.min_score if name in ("hog", "hog padded") else max(self.min_score, _SURE)
-            rows = _without_duplicates(_inside(look(pixels), pixels.shape))
-            surer = [row for row in rows if row[2] >= sure]
-            if found := surer or (rows if name in ("hog", "hog padded") else []):
+        # Second looks have no use for more than they may see; turning or padding 100 megapixels takes gigabytes.
+        less = min(1.0, max(_CLOSER_SIDE, self.max_side) / max(pixels.shape[:2]))
+        for name, on, look in self._looks():
+            first = name in ("hog", "hog padded")
+            rows = _at_scale(pixels, 1.0 if name == "hog" else less, look) if on else []
+            rows = _without_duplicates(_inside(rows, pixels.shape))
+            surer = [row for row in rows if row[2] >= (self.min_score if first else max(self.min_score, _SURE))]
+            if found := surer or (rows if first else []):
                 found.sort(key=lambda row: (-_size_step(row[0]), -row[2], *row[0][0]))
                 return [Face(_clipped(box, pixels.shape), np.float32(p), float(s), name) for box, p, s in found]
         return []
 
     def _looks(self) -> list[tuple]:
-        """(name, function of the picture) of each look, in their order. All give rows: corners of the box [2, 2],
-        landmarks [68, 2], score; float64 px of the picture given, wherever they lie."""
-        looks = [("hog", self._hog)]
-        if self.pad:
-            looks.append(("hog padded", lambda pixels: _padded(pixels, self.pad, self._hog)))
-        if self.turn_deg:
-            looks.append(("hog turned", self._turned))
-        if self.closer:
-            looks.append(("hog closer", self._closer))
-        if self.cnn == "missed":
-            looks.append(("cnn", lambda pixels: _padded(pixels, self.pad / 2, self._ask_cnn)))
-        return looks
+        """(name, on?, function of the picture). All give rows: corners of the box [2, 2], landmarks [68, 2], score;
+        float64 px of the picture given, wherever they lie."""
+        return [
+            ("hog", True, self._hog),
+            ("hog padded", self.pad > 0, lambda pixels: _padded(pixels, self.pad, self._hog)),
+            ("hog turned", self.turn_deg > 0, self._turned),
+            ("hog closer", self.closer, self._closer),
+            ("cnn", self.cnn == "missed", lambda pixels: _padded(pixels, self.pad / 2, self._ask_cnn)),
+        ]
 
     def _scale(self, pixels: np.ndarray) -> float:
         long_side = max(pixels.shape[:2])
         return min(max(2.0**self.upsample, _SMALL_SIDE / long_side), self.max_side / long_side)
 
     def _hog(self, pixels: np.ndarray, scale: float | None = None) -> list[tuple]:
-        seen, factor = _resized(pixels, scale or self._scale(pixels))
-        boxes, scores, _ = self._models[0].run(seen, 0, 0.0)
-        return [self._row(seen, box, score, factor) for box, score in zip(boxes, scores, strict=True)]
+        return _at_scale(pixels, scale or self._scale(pixels), self._run)
+
+    def _run(self, seen: np.ndarray) -> list[tuple]:
+        return [self._row(seen, box, score) for box, score in zip(*self._models[0].run(seen, 0, 0.0)[:2], strict=True)]
 
     def _turned(self, pixels: np.ndarray) -> list[tuple]:
         rows = []
@@ -181,12 +159,12 @@ class DlibLandmarks:
         return self._hog(pixels, scale) if scale > 1.2 * self._scale(pixels) else []  # 1.2: a step of its pyramid
 
     def _ask_cnn(self, pixels: np.ndarray) -> list[tuple]:
-        area = pixels.shape[0] * pixels.shape[1]
-        seen, factor = _resized(pixels, min(2.0**self.upsample * 2, (_CNN_PIXELS / area) ** 0.5))
-        return [self._row(seen, found.rect, found.confidence, factor) for found in self._cnn(seen, 0)]
+        scale = min(2.0 * 2.0**self.upsample, (_CNN_PIXELS / (pixels.shape[0] * pixels.shape[1])) ** 0.5)
+        run = self._models[2]
+        return _at_scale(pixels, scale, lambda seen: [self._row(seen, m.rect, m.confidence) for m in run(seen, 0)])
 
-    def _row(self, seen: np.ndarray, box, score: float, factor: np.ndarray) -> tuple:
-        corners = np.array([[box.left(), box.top()], [box.right() + 1, box.bottom() + 1]]) / factor
+    def _row(self, seen: np.ndarray, box, score: float) -> tuple:
+        corners = np.array([[box.left(), box.top()], [box.right() + 1, box.bottom() + 1]])
         points = _parts(self._models[1](seen, box))
         for _ in range(3):
             roll = _roll(points)
@@ -195,14 +173,11 @@ class DlibLandmarks:
             points = self._level(seen, points, roll)
             if abs(_roll(points) - roll) < np.deg2rad(5):
                 break
-        return corners, (points + 0.5) / factor - 0.5, score
+        return corners, points, score
 
     def _level(self, seen: np.ndarray, points: np.ndarray, roll: float) -> np.ndarray:
-        """The landmarks again, from a cut-out in which the eyes are level.
-
-        In truth-known faces (192 px, rolled by 35 to 45°) that takes the median error from 0.15 to 0.09 of the
-        distance of the eyes, which is what upright faces have there.
-        """
+        """The landmarks again, from a cut-out in which the eyes are level. On faces of known truth, rolled by 35 to
+        45°, the median error falls from 0.15 to 0.09 of the distance of the eyes: what upright faces have there."""
         import dlib
 
         turn = _rotation(roll)
@@ -223,23 +198,22 @@ def _parts(shape) -> np.ndarray:
 
 def _roll(points: np.ndarray) -> float:
     """Angle of the line through the eyes, radians, > 0 clockwise as seen."""
-    x, y = points[42:48].mean(axis=0) - points[36:42].mean(axis=0)
-    return float(np.arctan2(y, x))
+    return float(np.arctan2(*(points[42:48].mean(axis=0) - points[36:42].mean(axis=0))[::-1]))
 
 
 def _rotation(angle: float) -> np.ndarray:
     """[2, 2]: `offset @ R.T` turns an (x, y) offset counter-clockwise as seen, `@ R` turns it back."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([[cos, sin], [-sin, cos]])
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
-def _resized(pixels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """The picture at about `scale` times its size, and the exact factors (x, y)."""
-    seen = pixels
-    if scale != 1:
-        w, h = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
-        seen = np.asarray(Image.fromarray(pixels).resize((w, h), Image.Resampling.BICUBIC, reducing_gap=3.0))
-    return np.ascontiguousarray(seen), np.array([seen.shape[1] / pixels.shape[1], seen.shape[0] / pixels.shape[0]])
+def _at_scale(pixels: np.ndarray, scale: float, look) -> list[tuple]:
+    """Look at the picture at about `scale` times its size; rows in px of the picture itself."""
+    if scale == 1:
+        return look(np.ascontiguousarray(pixels))
+    w, h = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
+    seen = np.array(Image.fromarray(pixels).resize((w, h), Image.Resampling.BICUBIC, reducing_gap=3.0))
+    factor = np.array([w / pixels.shape[1], h / pixels.shape[0]])
+    return [(corners / factor, (points + 0.5) / factor - 0.5, score) for corners, points, score in look(seen)]
 
 
 def _padded(pixels: np.ndarray, share: float, look) -> list[tuple]:
@@ -291,16 +265,14 @@ def landmarks_array(table: pd.DataFrame) -> np.ndarray:
 
 
 def write_landmarks(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table from `landmarks_table` as CSV or Parquet, by suffix, atomically. Raises ValueError for a column
-    missing."""
+    """Write a table from `landmarks_table` as CSV or Parquet, by suffix, atomically. ValueError: a column missing."""
     write_table(path, _checked(table, "landmark table")[list(LANDMARK_COLUMNS)])
 
 
 def read_landmarks(path: str | Path) -> pd.DataFrame:
     """Read a landmark table (CSV or Parquet); a face without landmarks holds NaN.
 
-    Raises FileNotFoundError, or ValueError that names the file and what is missing or doubled.
-    """
+    Raises FileNotFoundError, or ValueError that names the file and what is missing or doubled."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".csv":

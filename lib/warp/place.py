@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
 
 from lib.warp import face3d, geometry
-from lib.warp.generic_face import generic_face
+from lib.warp.frontal import PATH, fit_frontal, frontal_landmarks, goals_of, to_unit
 from lib.warp.params import WarpError, WarpParams
 from lib.warp.templates import Template, template
+from lib.warp.ties import Ties
 from lib.warp.views import side_view
 
 NODES, TURNED_NODES = 25, 37  # per side of the lattice: every 7 px of a 256² face; turned faces have a contour in it
@@ -28,19 +28,8 @@ _FLAT_NODES = 65
 _STIFFNESS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the plain spline, tried in turn until it does not fold
 _TIE_STIFFNESS = (0.02, 0.2, 2.0)  # of the spline that ties the generic face to this one; landmarks are noisy
 _MARGIN_PX = 3
-_PATH = 6  # points of a strap
 _ROWS = 96  # places are padded to a multiple of this, so that sums are rounded the same in any company
 _CANVAS_STEP = 32  # px
-# A worn mask differs from the flat one's goals: it dips beside the nose, reaches farther round the cheek and under the
-# chin. Head units, in the order of KEY_POINTS; fitted to 96 truly worn masks of the face world, by coordinate descent.
-_HALF_SHIFT = {"corner": (0.0, 0.05), "quarter": (0, 0.08), "bridge": (0, 0.02), "side": (0.04, 0), "lower": (0.02,
-0.06),
-               "bottom": (0.04, 0.04), "chin": (0, 0.05)}  # fmt: skip
-_ON_HEAD = np.array(
-    [(-x, y) for x, y in map(_HALF_SHIFT.get, ("corner", "quarter"))]
-    + [_HALF_SHIFT[k] for k in ("bridge", "quarter", "corner", "side", "lower", "bottom", "chin")]
-    + [(-x, y) for x, y in map(_HALF_SHIFT.get, ("bottom", "lower", "side"))]
-)
 _SIDE_VIEW_YAW = 13.0  # degrees; MaskTheFace's limit
 
 
@@ -62,96 +51,6 @@ class Placed:
     detail: float
     straps: list[tuple[np.ndarray, float, tuple[int, int, int]]]
     pose: face3d.Pose
-
-
-@dataclass(frozen=True, eq=False)
-class FrontalFit:
-    """A template on the generic face, seen from the front. tps: frontal plane → template coordinates; goals: float64
-    [12 or 6, 2], its key points there; table: float32 [3, 84, 84], the surface's height (y up) and the template's
-    coordinates over the frontal plane, laid out as `GenericFace.sheet`. cloth: float64 [N, 3], head-frame points spread
-    over the cloth; straps: float64 [k, 6, 3], their paths; normals: float64 [k, 3], the side of the head they run
-    on."""
-
-    tps: geometry.ThinPlateSpline
-    goals: np.ndarray
-    table: torch.Tensor
-    cloth: np.ndarray
-    straps: np.ndarray
-    normals: np.ndarray
-
-
-@lru_cache(maxsize=1)
-def frontal_landmarks() -> np.ndarray:
-    """The generic face seen from the front, in the frontal plane (y down): float64 [68, 2]."""
-    pose = face3d.Pose(np.eye(3), 1.0, np.zeros(2), 0.0, 0.0, 0.0)
-    return face3d.project_landmarks(pose)
-
-
-def _goals(landmarks: np.ndarray, count: int, wear: str) -> np.ndarray:
-    return geometry.mask_points(landmarks, wear) if count == 12 else geometry.six_points(landmarks)
-
-
-def _unit(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Template px → [−1, 1]."""
-    return (2 * np.asarray(points, np.float64) + 1) / (shape[1], shape[0]) - 1
-
-
-@lru_cache(maxsize=64)
-def fit_frontal(mask: Template, wear: str = "Mask") -> FrontalFit:
-    """Lay a template on the generic face, worn in one of `geometry.WEAR_TYPES`."""
-    shape = mask.rgba.shape[:2]
-    points = _unit(mask.points, shape)
-    front = frontal_landmarks()
-    if len(points) == 6 and wear != "Mask":  # six points say nothing about wearing: go by the twelve of a worn mask
-        worn = geometry.fit_tps(geometry.six_points(front), points)
-        points, goals = worn(geometry.mask_points(front)), geometry.mask_points(front, wear)
-    else:
-        goals = _goals(front, len(points), wear)
-        if wear == "Mask" and len(goals) == 12:
-            goals = goals + _ON_HEAD
-    back, tps = geometry.fit_tps(points, goals), geometry.fit_tps(goals, points)
-    rows, columns = np.nonzero(mask.rgba[..., 3] > 127)
-    edge = np.concatenate([_extremes(rows, columns), _extremes(columns, rows)[:, ::-1]])
-    middle = np.stack([columns, rows], 1)[np.linspace(0, len(rows) - 1, 14).astype(int)]
-    height = face3d.surface(mask.surface)
-
-    def lift(places: np.ndarray) -> np.ndarray:
-        x, y = torch.from_numpy(places.astype(np.float32)).unbind(-1)
-        z = face3d.look_up(height[None, None], x[None], -y[None])[0, 0].numpy()
-        return np.column_stack([places[:, 0], -places[:, 1], z])
-
-    y, x = (v.ravel() for v in face3d.frontal_grid())
-    table = torch.from_numpy(tps(np.stack([x, -y], 1)).T.reshape(2, *height.shape)).float()
-    starts = np.array([strap.start for strap in mask.straps], np.float64).reshape(-1, 2)
-    ends = [_strap_end(strap) for strap in mask.straps]
-    paths = [_around(start, end) for start, end in zip(lift(back(_unit(starts, shape))), ends, strict=True)]
-    normals = [(math.copysign(0.97, end[0]), 0.0, 0.25) for end in ends]
-    return FrontalFit(
-        tps,
-        goals,
-        torch.cat([height[None], table]),
-        lift(back(_unit(np.concatenate([edge, middle]), shape))),
-        np.array(paths).reshape(-1, _PATH, 3),
-        np.array(normals).reshape(-1, 3),
-    )
-
-
-def _around(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A way from one place of the head to another around an upright axis inside it: float64 [6, 3]."""
-    ends = np.stack([start, end])
-    angle, radius = np.arctan2(ends[:, 0], ends[:, 2] - 0.1), np.hypot(ends[:, 0], ends[:, 2] - 0.1)
-    along = np.linspace(0, 1, _PATH)
-    angle, radius, up = (v[0] + along * (v[1] - v[0]) for v in (angle, radius, ends[:, 1]))
-    return np.column_stack([radius * np.sin(angle), up, radius * np.cos(angle) + 0.1])
-
-
-def _extremes(along: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """For nine values of `along` the smallest and largest `across`: [18, 2] as (across, along)."""
-    out = []
-    for value in np.linspace(along.min(), along.max(), 9).round().astype(int):
-        row = across[along == value]
-        out += [(row.min(), value), (row.max(), value)] if len(row) else []
-    return np.array(out, dtype=np.float64).reshape(-1, 2)
 
 
 def check_landmarks(landmarks: np.ndarray, params: WarpParams) -> tuple[np.ndarray, face3d.Pose]:
@@ -222,65 +121,16 @@ def place_all(faces: list[tuple[np.ndarray, WarpParams, tuple[int, int]]]) -> li
 # --- on the surface of a head -----------------------------------------------------------------------------------------
 
 
-def _times(a, b):
-    """[B, N, 2] @ [B, 2, 2], element by element."""
-    return a[..., :1] * b[:, None, 0] + a[..., 1:] * b[:, None, 1]
-
-
-class _Ties:
-    """The thin-plate splines of a batch of faces that carry places of the photograph to where they would be on the
-    generic face in the same pose: place + what the spline adds. Photograph px scaled to head units about the pose."""
-
-    def __init__(self, seen: np.ndarray, poses: list[face3d.Pose], stiffness: float):
-        self.offset = np.stack([pose.offset for pose in poses])[:, None]
-        self.scale = np.array([pose.scale for pose in poses])[:, None, None]
-        ties = list(face3d.TIES)
-        here = (seen[:, ties] - self.offset) / self.scale
-        there = (np.stack([face3d.project_landmarks(pose) for pose in poses])[:, ties] - self.offset) / self.scale
-        b, n = here.shape[:2]
-        system = np.zeros((b, n + 3, n + 3))
-        squared = ((here[:, :, None] - here[:, None]) ** 2).sum(-1)
-        system[:, :n, :n] = squared * np.log(squared + 1e-12) + stiffness * np.eye(n)
-        system[:, :n, n], system[:, n, :n] = 1, 1
-        system[:, :n, n + 1 :], system[:, n + 1 :, :n] = here, here.transpose(0, 2, 1)
-        system[:, n:, n:] -= 1e-9 * np.eye(3)  # points on a line have no answer; keep the others'
-        solved = np.linalg.solve(system, np.concatenate([there - here, np.zeros((b, 3, 2))], 1))
-        self.centres, self.weights, self.affine = here, solved[:, :n], solved[:, n:]
-
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """float64 [B, N, 2] px → px; in float64 for a few places."""
-        p = (places - self.offset) / self.scale
-        squared = ((p[:, :, None] - self.centres[:, None]) ** 2).sum(-1)
-        added = (squared * np.log(squared + 1e-12)) @ self.weights
-        return places + self.scale * (added + self.affine[:, :1] + _times(p, self.affine[:, 1:]))
-
-    def dense(self, units: torch.Tensor) -> torch.Tensor:
-        """float32 [B, N, 2] in head units about the pose → the same on the generic face; for lattices."""
-        centres, weights, affine = (torch.from_numpy(a).float() for a in (self.centres, self.weights, self.affine))
-        squared = (units[:, :, None, 0] - centres[:, None, :, 0]).square_()
-        squared += (units[:, :, None, 1] - centres[:, None, :, 1]).square_()
-        kernel = squared * (squared + 1e-12).log_()
-        bent = torch.stack([k @ w for k, w in zip(kernel, weights, strict=True)])  # one by one: see `sampling.each`
-        return units + bent + affine[:, :1] + _times(units, affine[:, 1:])
-
-    def inverse(self, places: np.ndarray) -> np.ndarray:
-        """Places [B, N, 2] px of the generic face → the photograph, by fixed-point steps."""
-        found = places
-        for _ in range(3):
-            found = found + (places - self(found))
-        return found
-
-
 def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> list[Placed | WarpError | None]:
     """(landmarks, params, shape, seen, pose) each → placed; None where the mapping folds at this stiffness."""
     poses = [face[4] for face in faces]
-    ties = _Ties(np.stack([face[3] for face in faces]), poses, stiffness)
+    ties = Ties(np.stack([face[3] for face in faces]), poses, stiffness)
     masks = [_template(face[1], pose) for face, pose in zip(faces, poses, strict=True)]
     fits = [fit_frontal(mask, face[1].wear) for mask, face in zip(masks, faces, strict=True)]
     jitters = [_similarity(fit.goals, face[1]) for fit, face in zip(fits, faces, strict=True)]
 
     # Where the cloth and its straps come to lie, to know the window.
-    longest = -(-max(len(fit.cloth) + fit.straps.shape[0] * _PATH for fit in fits) // _ROWS) * _ROWS
+    longest = -(-max(len(fit.cloth) + fit.straps.shape[0] * PATH for fit in fits) // _ROWS) * _ROWS
     bodies = []
     for fit, pose, jitter in zip(fits, poses, jitters, strict=True):
         body = np.concatenate([fit.cloth, fit.straps.reshape(-1, 3), np.repeat(fit.cloth[:1], longest, axis=0)])[
@@ -346,38 +196,16 @@ def _template(params: WarpParams, pose: face3d.Pose) -> Template:
     return mask
 
 
-def _strap_end(strap) -> np.ndarray:
-    ears = generic_face().ears.astype(np.float64)
-    side = 0 if strap.side == "left" else 2
-    top, bottom = ears[side], ears[side + 1]
-    return {
-        "ear_top": top,
-        "ear_bottom": bottom,
-        "crown": top + np.array([0, 0.20, 0]),
-        "nape": bottom + np.array([0, -0.12, -0.06]),
-    }[strap.to]
-
-
 def _paths(mask: Template, params: WarpParams, places: np.ndarray, normals: np.ndarray, pose: face3d.Pose) -> list:
     if not params.style.straps or not len(normals):
         return []
     seen = normals @ pose.rotation[2] > 0.03
     width = 1.29 * pose.scale  # of a worn mask, px
     return [
-        (places[_PATH * k : _PATH * (k + 1)].astype(np.float32), max(0.8, strap.width * width), tuple(strap.colour))
+        (places[PATH * k : PATH * (k + 1)].astype(np.float32), max(0.8, strap.width * width), tuple(strap.colour))
         for k, strap in enumerate(mask.straps)
         if seen[k]
     ]
-
-
-def spline_at(tps: geometry.ThinPlateSpline, places: torch.Tensor) -> torch.Tensor:
-    """`tps` at float32 places [N, 2]."""
-    frame, centres, weights, affine = (
-        torch.from_numpy(a).float() for a in (tps.frame, tps.centres, tps.weights, tps.affine)
-    )
-    q = places @ frame[:2, :2].T + frame[:2, 2]
-    squared = (q[:, None] - centres).square().sum(-1)
-    return (squared * (squared + 1e-30).log()) @ weights + affine[0] + q @ affine[1:]
 
 
 def _determinant(lattice: torch.Tensor) -> torch.Tensor:
@@ -452,13 +280,13 @@ def _place_flat(seen: np.ndarray, pose: face3d.Pose, params: WarpParams, shape: 
     """A flat template bent, or fitted, to its key points on the photograph."""
     mask = _template(params, pose)
     count = params.style.key_points
-    points, canvas = _unit(mask.points, mask.rgba.shape[:2]), np.array(mask.rgba.shape[1::-1])
+    points, canvas = to_unit(mask.points, mask.rgba.shape[:2]), np.array(mask.rgba.shape[1::-1])
     if len(points) != count:  # the other family's points, by way of the generic face
         front = frontal_landmarks()
-        points = geometry.fit_tps(_goals(front, len(points), "Mask"), points)(_goals(front, count, "Mask"))
+        points = geometry.fit_tps(goals_of(front, len(points), "Mask"), points)(goals_of(front, count, "Mask"))
     if count == 6 and params.wear != "Mask":
         count, points = 12, fit_frontal(mask, "Mask").tps(geometry.mask_points(frontal_landmarks()))
-    goals = _goals(seen, count, params.wear)
+    goals = goals_of(seen, count, params.wear)
     goals = _placed(goals, _similarity(goals, params))
     reach = 0.12 * np.ptp(goals, axis=0).max()
     window = _window(goals, [goals - reach, goals + reach], shape)

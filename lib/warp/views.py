@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from lib.warp import face3d, geometry
+from lib.warp.frontal import fit_frontal, spline_at
 from lib.warp.templates import Template
 
 YAW = 35.0  # degrees; in the middle of what a side view is used for
@@ -28,8 +29,6 @@ def side_view(mask: Template, right: bool) -> Template:
 
 @lru_cache(maxsize=32)
 def _turned(mask: Template, right: bool) -> Template:
-    from lib.warp.place import fit_frontal, spline_at  # it uses this module
-
     yaw = YAW if right else -YAW
     pose = face3d.Pose(face3d.rotation(yaw, 0, 0), 1.0, np.zeros(2), yaw, 0.0, 0.0)
     landmarks = face3d.project_landmarks(pose)

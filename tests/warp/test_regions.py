@@ -6,7 +6,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from scipy import ndimage
 
-from lib.warp import apply_warp
+from lib.warp import PRESETS, WarpParams, apply_warp
 from lib.warp.regions import load_non_mask, non_mask_by_comparison, non_mask_path, save_non_mask
 
 
@@ -25,7 +25,7 @@ def pair(astronaut, astronaut_landmarks):
     """A full face of 256², its rule-based picture, and the true alpha, cropped as in the paper's sets."""
     crop = np.asarray(Image.fromarray(astronaut).crop((120, 0, 328, 208)).resize((256, 256), Image.Resampling.LANCZOS))
     landmarks = (astronaut_landmarks - [120, 0] + 0.5) * (256 / 208) - 0.5
-    warped = apply_warp(crop, landmarks)
+    warped = apply_warp(crop, landmarks, WarpParams(style=PRESETS["study"].style))
     return crop, warped.image, warped.alpha
 
 
@@ -106,7 +106,7 @@ def test_a_mask_that_leaves_the_picture():
 @pytest.mark.parametrize("size", [64, 512])
 def test_other_sizes_are_exact_too(plain_face, noise_picture, size):
     full = ndimage.gaussian_filter(noise_picture(size), (2, 2, 0))
-    warped = apply_warp(full, plain_face(size))
+    warped = apply_warp(full, plain_face(size), WarpParams(style=PRESETS["study"].style))
     non_mask = non_mask_by_comparison(full, warped.image)
     assert non_mask[warped.alpha == 0].all()
     assert not non_mask[warped.alpha > 0.05].any()

@@ -328,7 +328,7 @@ def test_other_pictures_are_refused(plain_face, picture):
 def test_every_preset_masks_every_kind_of_face(people, name):
     pictures, landmarks, yaw = people
     style = replace(PRESETS[name].style, max_yaw=60.0)
-    images, worn = apply_warps(list(pictures), [(k, landmarks[k], WarpParams(style=style)) for k in range(6)])
+    _, worn = apply_warps(list(pictures), [(k, landmarks[k], WarpParams(style=style)) for k in range(6)])
     for k, mask in enumerate(worn):
         assert not isinstance(mask, WarpError), f"yaw {yaw[k]:.0f}: {mask}"
         x, y = np.rint(landmarks[k][[48, 51, 54, 57]]).astype(int).T
@@ -424,9 +424,7 @@ def test_the_region_is_that_of_a_truly_worn_mask(yaw, floor):
         draws.shot = original
     style = replace(Style(), straps=False, shadow=0.0, max_yaw=80.0)
     grey = np.full((96, 96, 3), 120, np.uint8)
-    images, worn = apply_warps(
-        [grey] * 12, [(k, p, WarpParams(style=style)) for k, p in enumerate(out.landmarks.numpy())]
-    )
+    _, worn = apply_warps([grey] * 12, [(k, p, WarpParams(style=style)) for k, p in enumerate(out.landmarks.numpy())])
     found = []
     for mask, truth in zip(worn, out.region[:, 0].numpy() > 0.5, strict=True):
         region = np.zeros((96, 96), bool)

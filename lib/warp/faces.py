@@ -1,0 +1,209 @@
+"""The faces of many pictures: found or looked up, counted, kept in a cache; what was not found is listed openly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from lib.data.files import read_json, sha256, write_text
+from lib.data.images import ImageError, read_image
+from lib.warp.landmarks import Face, landmarks_table
+from lib.warp.sources import LandmarkSource, open_source
+
+MIN_EYE_PX = 10.0  # not given in the paper; chosen because a mask is about 2.3 times as wide: 23 px show no fold
+FACE_COLUMNS = ("image", "face", "x", "y", "w", "h", "eye_px", "score", "detector")
+FAILURE_COLUMNS = ("image", "face", "kind", "reason")
+
+
+@dataclass(frozen=True, eq=False)
+class FaceReport:
+    """What `find_faces` found, all in the order of the pictures given.
+
+    landmarks: the usable faces, as `landmarks_table`. faces: the same rows as image, face, x, y, w, h (box, px),
+    eye_px (distance of the eyes), score, detector. failures: image, face (−1: the whole picture), kind ("no face",
+    "too small", "unreadable", "error"), reason. pictures: how many were asked for. cached: of these, from the cache.
+    """
+
+    landmarks: pd.DataFrame
+    faces: pd.DataFrame
+    failures: pd.DataFrame
+    pictures: int
+    cached: int = 0
+
+    def count(self, kind: str) -> int:
+        """How many rows of `failures` are of a kind."""
+        return int((self.failures["kind"] == kind).sum())
+
+    @property
+    def covered(self) -> int:
+        """Pictures with a usable face."""
+        return int(self.faces["image"].nunique())
+
+    def summary(self) -> str:
+        """One line: all counts."""
+        share = f" ({self.covered / self.pictures:.1%})" if self.pictures else ""
+        by = ", ".join(f"{n} {name}" for name, n in Counter(self.faces["detector"]).most_common())
+        kinds = [f"{self.count(k)} {k}" for k in ("no face", "too small", "unreadable", "error")]
+        line = f"{self.pictures} pictures, {self.covered} with a usable face{share}; {len(self.faces)} faces"
+        return f"{line}{f' ({by})' if by else ''}; {', '.join(kinds)}; {self.cached} from the cache"
+
+
+def find_faces(
+    paths: Iterable[Path | str],
+    source: str | Path | LandmarkSource = "dlib",
+    root: Path | str | None = None,
+    cache: Path | str | None = None,
+    min_eye_px: float = MIN_EYE_PX,
+    workers: int = 0,
+    progress: bool = False,
+) -> FaceReport:
+    """The faces of many pictures. The result does not depend on `workers` or on the cache.
+
+    paths: the pictures. root: the folder their names in the report are relative to; None: named by their whole path.
+    source: see `open_source`. cache: a folder; what was found is kept there by the file's SHA-256 and the source's
+        fingerprint, for sources that depend on the pixels alone. A damaged entry counts for nothing and is replaced.
+    min_eye_px: faces with a smaller distance of the eyes (px of the picture) are listed as too small.
+    workers: processes; 0 does everything in this one.
+
+    Raises:
+        ValueError: a picture outside `root`, one given twice, or a source that cannot be opened.
+        FileNotFoundError: a source's file or dlib's models are missing.
+        RuntimeError: a worker process died; what was found before is in the cache.
+    """
+    source = open_source(source, root)
+    tasks = [(_key(path, root), Path(path)) for path in paths]
+    if doubled := [key for key, n in Counter(key for key, _ in tasks).items() if n > 1]:
+        raise ValueError(f"{len(doubled)} pictures given more than once, first {doubled[0]}")
+    kept = _Cache(Path(cache), source.fingerprint()) if cache is not None and source.by_pixels else None
+    rows, faces, failures, cached = [], [], [], 0
+    bar = tqdm(_ask_all(tasks, source, kept, workers), "faces", len(tasks), disable=not progress, leave=False)
+    for (key, _), (found, failure, hit) in zip(tasks, bar, strict=True):
+        cached += hit
+        failures += [(key, -1, *failure)] if failure else []
+        for k, face in enumerate(found):
+            left, right = (face.landmarks[eye].mean(axis=0) for eye in (slice(36, 42), slice(42, 48)))
+            if (eyes := float(np.linalg.norm(right - left))) < min_eye_px:
+                failures.append((key, k, "too small", f"eyes {eyes:.1f} px apart, limit {min_eye_px:g}"))
+                continue
+            rows.append((key, k, face.landmarks))
+            faces.append((key, k, *face.box, eyes, face.score, face.detector))
+    tables = pd.DataFrame(faces, columns=FACE_COLUMNS), pd.DataFrame(failures, columns=FAILURE_COLUMNS)
+    return FaceReport(landmarks_table(rows), *tables, len(tasks), cached)
+
+
+def _ask_all(tasks: Sequence, source: LandmarkSource, kept: _Cache | None, workers: int) -> Iterator[tuple]:
+    """`_ask` of each task, in order."""
+    if workers <= 0 or len(tasks) < 2:
+        yield from map(partial(_ask, source, kept), tasks)
+        return
+    # A started process is fresh (spawn): safe beside threads and CUDA. The source goes to each process once.
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _start, (source, kept))
+    try:
+        yield from pool.map(_ask_started, tasks, chunksize=max(1, min(16, len(tasks) // (4 * workers))))
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a worker died (out of memory, or a crash in native code): try again, fewer workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_started: tuple = ()
+
+
+def _start(*source_and_cache) -> None:
+    global _started
+    _started = source_and_cache
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
+
+
+def _ask_started(task: tuple[str, Path]) -> tuple:
+    return _ask(*_started, task)
+
+
+def _ask(source: LandmarkSource, kept: _Cache | None, task: tuple[str, Path]) -> tuple:
+    """Faces, failure (kind, reason) or None, whether they come from the cache."""
+    key, path = task
+    try:
+        digest = _digest(path) if kept else ""
+        faces = kept.get(digest) if digest else None
+        hit = faces is not None
+        if not hit:
+            faces = source.find(key, read_image(path).pixels)
+    except ImageError as error:
+        return [], ("unreadable", error.reason), False
+    except FileNotFoundError:  # dlib's models: no other picture would fare better
+        raise
+    except Exception as error:  # whatever a strange picture sets off costs that picture, not the run
+        words = " ".join(str(error).split())
+        return [], ("error", words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"), False
+    if digest and not hit:
+        kept.put(digest, faces)
+    return faces, None if faces else ("no face", source.nothing), hit
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError:
+        return ""  # `read_image` says what is wrong with it
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """Faces by the picture's hash: `xx/<sha256>-<fingerprint>.json` under `folder`, one small file each."""
+
+    folder: Path
+    fingerprint: str
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / f"{digest}-{hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]}.json"
+
+    def get(self, digest: str) -> list[Face] | None:
+        """What was found in the picture, to the bit; None where there is no sound entry."""
+        try:
+            entry = read_json(self._path(digest))
+            if (entry["sha256"], entry["fingerprint"]) != (digest, self.fingerprint):
+                return None
+            faces = []
+            for row in entry["faces"]:
+                points, (x, y, w, h) = np.array(row["landmarks"], np.float32), map(int, row["box"])
+                if points.shape != (68, 2) or not np.isfinite(points).all():
+                    return None
+                faces.append(Face((x, y, w, h), points, float(row["score"]), str(row["detector"])))
+            return faces
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def put(self, digest: str, faces: list[Face]) -> None:
+        # The shortest text that gives the same float32 again.
+        points = [[[float(str(c)) for c in point] for point in face.landmarks] for face in faces]
+        rows = [{**vars(face), "landmarks": p} for face, p in zip(faces, points)]
+        text = json.dumps({"sha256": digest, "fingerprint": self.fingerprint, "faces": rows})
+        try:
+            write_text(self._path(digest), text + "\n")
+        except OSError as error:
+            raise OSError(f"{self.folder}: the cache cannot be written ({error.strerror or error})") from None
+
+
+def _key(path: Path | str, root: Path | str | None) -> str:
+    if root is None:
+        return Path(path).as_posix()
+    place, top = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    if not place.is_relative_to(top):
+        raise ValueError(f"{path}: lies outside of {root}, which names in the report are relative to")
+    return place.relative_to(top).as_posix()
