@@ -112,7 +112,7 @@ def grain(photo: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
     rows = grey[:, :, :-2] - 2 * grey[:, :, 1:-1] + grey[:, :, 2:]
     response = (rows[..., :-2] - 2 * rows[..., 1:-1] + rows[..., 2:]).abs_()
     # Means of blocks, and of those the lower half: noise is everywhere, structure is not.
-    blocks = F.adaptive_avg_pool2d(response, cover.shape[2:]) if response.shape[2] > cover.shape[2] else response
+    blocks = F.avg_pool2d(response, max(1, min(response.shape[2:]) // 20))
     here = F.interpolate(cover, size=blocks.shape[2:]) > 0.5
     values = torch.where(here, blocks, torch.inf).flatten(1).sort(1).values
     count = here.flatten(1).sum(1)

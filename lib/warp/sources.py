@@ -1,4 +1,4 @@
-"""Where landmarks come from: dlib's detectors, FFHQ's json, a table (a user's, the face world's), behind one interface."""
+"""Where landmarks come from: dlib, FFHQ's json, a table (a user's, the face world's), behind one interface."""
 
 from __future__ import annotations
 

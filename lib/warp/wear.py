@@ -229,7 +229,8 @@ def _gains(placed, small, rough, pictures, device) -> torch.Tensor:
     kinds = [item.params.style.light for item in placed]
     if "local" in kinds:
         here = torch.tensor([kind == "local" for kind in kinds], device=device).view(-1, 1, 1, 1)
-        gain = gain * torch.where(here, light.face_light(small, rough), 1.0)
+        halves = (F.avg_pool2d(t, 2) for t in (small, rough))  # light is smooth
+        gain = gain * torch.where(here, light.face_light(*halves), 1.0)
     for kind in ("picture", "face"):
         for k in (k for k, own in enumerate(kinds) if own == kind):
             gain = gain.clone()

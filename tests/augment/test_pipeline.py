@@ -223,7 +223,7 @@ def test_a_face_does_not_depend_on_its_company(faces, portrait, plain, translate
     shutil.copytree(faces, tmp_path / "in")
     Image.fromarray(portrait(140)).save(tmp_path / "in" / "aaa.png")
     augment_folder(tmp_path / "in", tmp_path / "rule", RULE)
-    options = Options(checkpoint=checkpoint, workers=0, progress=False, batch_size=2)
+    options = Options(checkpoint=checkpoint, workers=0, progress=False, batch_size=2, preset="ours")
     augment_folder(tmp_path / "in", tmp_path / "gan", options)
     for before, after in ((plain[0], tmp_path / "rule"), (translated[0], tmp_path / "gan")):
         old, new = files(before, ".png"), files(after, ".png")
