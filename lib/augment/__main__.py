@@ -106,6 +106,19 @@ def parser() -> argparse.ArgumentParser:
         help="a fainter detection counts only in a picture without a surer one; true faces mostly score above 1 "
         "(default: %(default)s)",
     )
+    faces.add_argument(
+        "--landmarks",
+        metavar="SOURCE",
+        default=default.landmarks,
+        help="where faces are from: dlib, FFHQ's .json, or a landmark table (.csv, .parquet) of the pictures in IN, "
+        "such as the landmarks.csv of an earlier OUT or of python -m lib.warp.faces (default: %(default)s)",
+    )
+    faces.add_argument(
+        "--landmark-cache",
+        type=Path,
+        metavar="FOLDER",
+        help="keep what dlib finds there by each file's hash: further runs need not look again (default: none)",
+    )
     step = p.add_argument_group("without --rule-only")
     step.add_argument(
         "--margin",

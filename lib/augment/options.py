@@ -13,7 +13,9 @@ from pathlib import Path
 from lib.data.files import read_json, sha256
 from lib.data.images import IMAGE_SUFFIXES, list_images
 from lib.warp import IMFD_SHARES, WarpConfig, preset, template
+from lib.warp.landmarks import predictor_path
 from lib.warp.looks import parse_mix
+from lib.warp.sources import open_source
 
 FORMAT = 2  # of the output folder; a run never goes on in a folder of another format
 
@@ -48,6 +50,9 @@ class Options:
             there. 2048 because smaller ones lose faces of groups, and a picture that large takes longer to write.
         min_score: A fainter detection counts only in a picture without a surer one. 0.4 because badges and folds of
             cloth scored up to 0.34 beside true faces of 1.0 and more.
+        landmarks: Where faces come from: "dlib" (the three options above are its), FFHQ's .json, or a landmark table of
+            the pictures in IN, see `lib.warp.sources.open_source`.
+        landmark_cache: A folder that keeps what dlib found by the picture file's hash, for further runs; None for none.
         preset: How masks are put on by rule, one of `lib.warp.PRESETS`; None for "ours" with rule_only, otherwise for
             the one that the generator was trained on.
         masks: Which masks, as `lib.warp.looks.parse_mix` reads them ("surgical_blue=5, cloth/floral=2, kn95"); None for
@@ -73,6 +78,8 @@ class Options:
     upsample: int = 1
     detect_side: int = 2048
     min_score: float = 0.4
+    landmarks: Path | str = "dlib"
+    landmark_cache: Path | str | None = None
     preset: str | None = None
     masks: str | None = None
     wear: str = "Mask"
@@ -108,6 +115,12 @@ class Options:
         weights = None if self.rule_only else _weights(self.checkpoint)
         filled = replace(self, checkpoint=weights, preset=self.preset or _preset_of(weights))
         filled.warp_config()
+        try:
+            open_source(self.landmarks)
+            if self.landmarks == "dlib":
+                predictor_path()
+        except (ValueError, OSError) as error:
+            raise AugmentError(f"--landmarks: {error}") from None
         workers = min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
         return replace(filled, workers=workers)
 
@@ -144,6 +157,7 @@ class Options:
             "checkpoint": checkpoint,
             "checkpoint_sha256": digest,
             **{name: given[name] for name in names},
+            "landmarks": "dlib" if self.landmarks == "dlib" else open_source(self.landmarks).fingerprint(),
         }
 
 

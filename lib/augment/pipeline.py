@@ -17,7 +17,6 @@ from lib.augment.options import AugmentError, Options, Task, find_pictures
 from lib.augment.steps import Stepped, empty, fail, finish, rule_based, step_one
 from lib.augment.translate import training_size, translate
 from lib.augment.workers import Pool, WorkerCrashed
-from lib.warp.landmarks import predictor_path
 
 WRITERS = 2  # threads that encode pictures while the generator works on the next batch
 
@@ -44,10 +43,6 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
     by_default = options.checkpoint is None
     options = options.checked()
     tasks = find_pictures(in_dir, out_dir)
-    try:
-        predictor_path()
-    except FileNotFoundError as error:
-        raise AugmentError(str(error)) from None
     translator = _load(options) if options.checkpoint else None
     size = (options.size or training_size(options.checkpoint)) if options.checkpoint else None
     options = replace(options, size=size)

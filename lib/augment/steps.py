@@ -17,7 +17,9 @@ from lib.augment.composite import Layer, cut_square, extend, merge, paste, quant
 from lib.augment.options import AugmentError, Options, Task, face_seed
 from lib.data.files import sha256, write_png
 from lib.data.images import ImageError, read_image, resize
-from lib.warp import DlibLandmarks, Face, WarpError, apply_warps, sample_warp_params
+from lib.warp import Face, WarpError, apply_warps, sample_warp_params
+from lib.warp.faces import find_in, open_cache
+from lib.warp.sources import open_source
 
 REDUCED = "faces looked for at"  # begins the note on a picture larger than the detector's limit
 
@@ -47,8 +49,18 @@ class Stepped:
 
 
 @functools.lru_cache(maxsize=1)
-def _detector(upsample: int, max_side: int, min_score: float) -> DlibLandmarks:
-    return DlibLandmarks(upsample=upsample, max_side=max_side, min_score=min_score)
+def _source(landmarks, upsample: int, max_side: int, min_score: float, in_dir: Path, cache) -> tuple:
+    """Where faces come from, and the cache of what was found: once per process."""
+    dlib = {"upsample": upsample, "max_side": max_side, "min_score": min_score}
+    source = open_source(landmarks, in_dir, **(dlib if landmarks == "dlib" else {}))
+    return source, open_cache(cache, source)
+
+
+def _find(stepped: Stepped, in_dir: Path, o: Options) -> tuple[list[Face], str]:
+    """The faces of a picture, and what to say where there is none."""
+    source, kept = _source(o.landmarks, o.upsample, o.detect_side, o.min_score, in_dir, o.landmark_cache)
+    key, digest = Path(stepped.task.source).as_posix(), stepped.record["source_sha256"]
+    return find_in(stepped.pixels, source, key, kept, digest), source.nothing
 
 
 def step_one(task: Task, in_dir: Path, options: Options, size: int | None) -> Stepped:
@@ -81,11 +93,17 @@ def _lay_masks(stepped: Stepped, in_dir: Path, options: Options, size: int | Non
     stepped.pixels, stepped.alpha = picture.pixels, picture.alpha
     height, width = picture.pixels.shape[:2]
     record["size"], record["notes"] = [width, height], list(picture.notes)
-    if (share := options.detect_side / max(height, width)) < 1:  # a face missed for this is no silent miss
+    by_dlib = options.landmarks == "dlib"
+    if by_dlib and (share := options.detect_side / max(height, width)) < 1:  # a face missed for this is no silent miss
         record["notes"].append(f"{REDUCED} {share:.0%} of the size")
-    faces = list(enumerate(_detector(options.upsample, options.detect_side, options.min_score).find(picture.pixels)))
+    try:
+        found, nothing = _find(stepped, in_dir, options)
+    except ValueError as error:  # landmarks that were given, but not for this picture
+        fail(record, "landmarks", str(error))
+        return
+    faces = list(enumerate(found))
     if not faces:
-        fail(record, "no face", "no face found")
+        fail(record, "no face", nothing)
         return
     # Near faces last: their mask covers a far one's.
     faces.sort(key=lambda item: (item[1].box[2] * item[1].box[3], -item[0]))
@@ -100,7 +118,7 @@ def _lay_masks(stepped: Stepped, in_dir: Path, options: Options, size: int | Non
     (masked,), worn = apply_warps([picture.pixels], asked)
     for (index, face), row, mask in zip(faces, record["faces"], worn, strict=True):
         if isinstance(mask, WarpError):
-            fail(record, "warp", str(mask), index)
+            fail(record, mask.kind, mask.reason, index)
             continue
         rule = quantise(np.maximum(mask.alpha, mask.shadow), mask.window[:2])
         weight = rule if size is None else extend(rule, options.margin * _width(face), (height, width))

@@ -14,13 +14,16 @@ import pandas as pd
 from lib.data import curation, faceworld, filters
 from lib.data.fddb import pictures as fddb_pictures
 from lib.data.ffhq import read_ffhq
+from lib.data.files import sha256
 from lib.data.folder import read_folder
 from lib.data.images import ImageError, list_images, read_image
 from lib.data.mafa import read_mafa
 from lib.data.maskedface_net import read_maskedface_net
 from lib.study.config import StudyError
 from lib.study.runs import Study, add_failure, progress_bar
-from lib.warp import DlibLandmarks, landmarks_array, landmarks_table, read_landmarks, write_landmarks
+from lib.warp import landmarks_array, landmarks_table, read_landmarks, write_landmarks
+from lib.warp.faces import find_in, open_cache
+from lib.warp.sources import open_source
 
 # Identities: those of A and B never overlap (lib.data.faceworld keeps A below and B above a million), nor do parts.
 FIRST_TRAIN_A, FIRST_TEST_A = 0, 400_000
@@ -137,18 +140,24 @@ def _folder_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
     table = _named(root, _with_manifest(root, read_folder(root)))
     order = np.random.default_rng([study.seed, 1]).permutation(len(table))
     table = table.iloc[order].reset_index(drop=True)
-    need, finder, kept, found = wanted + study.profile.count_test, DlibLandmarks(), [], []
+    need, kept, found = wanted + study.profile.count_test, [], []
+    given = root / "landmarks.csv"  # as lib.warp.faces and the face world write it
+    source = open_source(given if given.is_file() else "dlib", root)
+    cache = open_cache(study.cache_dir / "landmarks", source)
     for row in progress_bar(table, "landmarks", progress):
         if len(kept) == need:
             break
         try:
             pixels = read_image(Path(row.source)).pixels
+            faces = find_in(pixels, source, row.original, cache, sha256(row.source))
         except ImageError as error:
             add_failure(study, "landmarks", row.source, error.reason)
             continue
-        faces = finder.find(pixels)
+        except ValueError as error:  # landmarks that were given, but not for this picture
+            add_failure(study, "landmarks", row.source, str(error))
+            continue
         if not faces:
-            add_failure(study, "landmarks", row.source, "no face found")
+            add_failure(study, "landmarks", row.source, source.nothing)
             continue
         scale = size / np.array([pixels.shape[1], pixels.shape[0]], np.float32)
         found.append((faces[0].landmarks + 0.5) * scale - 0.5)  # pixel centres are at integers

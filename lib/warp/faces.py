@@ -1,11 +1,17 @@
-"""The faces of many pictures: found or looked up, counted, kept in a cache; what was not found is listed openly."""
+"""The faces of many pictures: found or looked up, counted, kept in a cache; what was not found is listed openly.
+
+On the command line: `python -m lib.warp.faces PICTURES landmarks.csv`, see `--help`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import signal
+import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,12 +25,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lib.data.files import read_json, sha256, write_text
-from lib.data.images import ImageError, read_image
-from lib.warp.landmarks import Face, landmarks_table
+from lib.data.files import read_json, sha256, write_table, write_text
+from lib.data.images import ImageError, list_images, read_image
+from lib.warp.landmarks import Face, landmarks_table, write_landmarks
+from lib.warp.params import Style
 from lib.warp.sources import LandmarkSource, open_source
 
-MIN_EYE_PX = 10.0  # not given in the paper; chosen because a mask is about 2.3 times as wide: 23 px show no fold
 FACE_COLUMNS = ("image", "face", "x", "y", "w", "h", "eye_px", "score", "detector")
 FAILURE_COLUMNS = ("image", "face", "kind", "reason")
 
@@ -67,7 +73,7 @@ def find_faces(
     source: str | Path | LandmarkSource = "dlib",
     root: Path | str | None = None,
     cache: Path | str | None = None,
-    min_eye_px: float = MIN_EYE_PX,
+    min_eye_px: float = Style().min_eye_distance_px,
     workers: int = 0,
     progress: bool = False,
 ) -> FaceReport:
@@ -88,7 +94,7 @@ def find_faces(
     tasks = [(_key(path, root), Path(path)) for path in paths]
     if doubled := [key for key, n in Counter(key for key, _ in tasks).items() if n > 1]:
         raise ValueError(f"{len(doubled)} pictures given more than once, first {doubled[0]}")
-    kept = _Cache(Path(cache), source.fingerprint()) if cache is not None and source.by_pixels else None
+    kept = open_cache(cache, source)
     rows, faces, failures, cached = [], [], [], 0
     bar = tqdm(_ask_all(tasks, source, kept, workers), "faces", len(tasks), disable=not progress, leave=False)
     for (key, _), (found, failure, hit) in zip(tasks, bar, strict=True):
@@ -105,7 +111,7 @@ def find_faces(
     return FaceReport(landmarks_table(rows), *tables, len(tasks), cached)
 
 
-def _ask_all(tasks: Sequence, source: LandmarkSource, kept: _Cache | None, workers: int) -> Iterator[tuple]:
+def _ask_all(tasks: Sequence, source: LandmarkSource, kept: FaceCache | None, workers: int) -> Iterator[tuple]:
     """`_ask` of each task, in order."""
     if workers <= 0 or len(tasks) < 2:
         yield from map(partial(_ask, source, kept), tasks)
@@ -135,15 +141,14 @@ def _ask_started(task: tuple[str, Path]) -> tuple:
     return _ask(*_started, task)
 
 
-def _ask(source: LandmarkSource, kept: _Cache | None, task: tuple[str, Path]) -> tuple:
+def _ask(source: LandmarkSource, kept: FaceCache | None, task: tuple[str, Path]) -> tuple:
     """Faces, failure (kind, reason) or None, whether they come from the cache."""
     key, path = task
     try:
         digest = _digest(path) if kept else ""
-        faces = kept.get(digest) if digest else None
-        hit = faces is not None
-        if not hit:
-            faces = source.find(key, read_image(path).pixels)
+        cached = bool(digest) and (faces := kept.get(digest)) is not None
+        if not cached:
+            faces = find_in(read_image(path).pixels, source, key, kept, digest)
     except ImageError as error:
         return [], ("unreadable", error.reason), False
     except FileNotFoundError:  # dlib's models: no other picture would fare better
@@ -151,9 +156,7 @@ def _ask(source: LandmarkSource, kept: _Cache | None, task: tuple[str, Path]) ->
     except Exception as error:  # whatever a strange picture sets off costs that picture, not the run
         words = " ".join(str(error).split())
         return [], ("error", words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"), False
-    if digest and not hit:
-        kept.put(digest, faces)
-    return faces, None if faces else ("no face", source.nothing), hit
+    return faces, None if faces else ("no face", source.nothing), cached
 
 
 def _digest(path: Path) -> str:
@@ -163,9 +166,30 @@ def _digest(path: Path) -> str:
         return ""  # `read_image` says what is wrong with it
 
 
+def find_in(
+    pixels: np.ndarray, source: LandmarkSource, key: str, cache: FaceCache | None = None, digest: str = ""
+) -> list[Face]:
+    """The faces of one picture: as the cache holds them, or from the source, and then into the cache.
+
+    pixels: uint8 [H, W, 3]. key: what the source knows the picture by (path relative to the root). digest: the file's
+    SHA-256; without it nothing is cached. Raises ValueError for landmarks that do not belong to the picture.
+    """
+    faces = cache.get(digest) if cache and digest else None
+    if faces is None:
+        faces = source.find(key, pixels)
+        if cache and digest:
+            cache.put(digest, faces)
+    return faces
+
+
+def open_cache(folder: Path | str | None, source: LandmarkSource) -> FaceCache | None:
+    """The cache in a folder; None where no folder is given or the source does not depend on the pixels alone."""
+    return FaceCache(Path(folder), source.fingerprint()) if folder is not None and source.by_pixels else None
+
+
 @dataclass(frozen=True)
-class _Cache:
-    """Faces by the picture's hash: `xx/<sha256>-<fingerprint>.json` under `folder`, one small file each."""
+class FaceCache:
+    """Faces by the picture file's SHA-256: `xx/<sha256>-<fingerprint>.json` under `folder`, one small file each."""
 
     folder: Path
     fingerprint: str
@@ -190,6 +214,7 @@ class _Cache:
             return None
 
     def put(self, digest: str, faces: list[Face]) -> None:
+        """Keep what was found. Where the folder cannot be written a warning says so: a cache only saves time."""
         # The shortest text that gives the same float32 again.
         points = [[[float(str(c)) for c in point] for point in face.landmarks] for face in faces]
         rows = [{**vars(face), "landmarks": p} for face, p in zip(faces, points)]
@@ -197,7 +222,7 @@ class _Cache:
         try:
             write_text(self._path(digest), text + "\n")
         except OSError as error:
-            raise OSError(f"{self.folder}: the cache cannot be written ({error.strerror or error})") from None
+            warnings.warn(f"{self.folder}: the cache cannot be written ({error.strerror or error})", stacklevel=2)
 
 
 def _key(path: Path | str, root: Path | str | None) -> str:
@@ -207,3 +232,41 @@ def _key(path: Path | str, root: Path | str | None) -> str:
     if not place.is_relative_to(top):
         raise ValueError(f"{path}: lies outside of {root}, which names in the report are relative to")
     return place.relative_to(top).as_posix()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; gives the exit status: 0 a usable face was found, 1 none, 2 it cannot be carried out."""
+    p = argparse.ArgumentParser(
+        prog="python -m lib.warp.faces",
+        description="Find the faces in a folder of pictures. Beside the table OUT, as .failures.csv: every "
+        "picture without a face, every face too small, with the reason.",
+    )
+    p.add_argument("pictures", metavar="PICTURES", type=Path, help="folder, any depth")
+    p.add_argument("out", metavar="OUT", type=Path, help="landmark table to write, .csv or .parquet: 68 points a face")
+    p.add_argument("--source", default="dlib", help="dlib (default), FFHQ's .json, or a landmark table to look up")
+    p.add_argument("--cache", type=Path, metavar="FOLDER", help="keep what is found by the file's hash, and use it")
+    default = Style().min_eye_distance_px
+    p.add_argument("--min-eye-px", type=float, default=default, help="distance of the eyes, px (default: %(default)s)")
+    p.add_argument("--workers", type=int, default=0, help="processes (default: none beside this one)")
+    args = p.parse_args(argv)
+    try:
+        if args.out.suffix.lower() not in (".csv", ".parquet"):
+            raise ValueError(f"{args.out}: expected a name that ends in .csv or .parquet")
+        paths = list_images(args.pictures)
+        if not paths:
+            raise ValueError(f"{args.pictures}: holds no pictures")
+        options = {"min_eye_px": args.min_eye_px, "workers": args.workers, "progress": True}
+        report = find_faces(paths, args.source, args.pictures, args.cache, **options)
+        write_landmarks(args.out, report.landmarks)
+        failures = args.out.with_suffix(".failures.csv")
+        write_table(failures, report.failures)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"lib.warp.faces: {error}", file=sys.stderr)
+        return 2
+    print(report.summary())
+    print(f"{args.out}, {failures}")
+    return 0 if len(report.faces) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

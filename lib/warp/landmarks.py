@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -22,12 +23,13 @@ from lib.data.files import write_table
 _PACKAGE = "face_recognition_models"
 MODEL = "models/shape_predictor_68_face_landmarks.dat"
 CNN_MODEL = "models/mmod_human_face_detector.dat"
-VERSION = 2  # part of the fingerprint in caches: raise it whenever a change of this file changes what is found
+VERSION = 3  # part of the fingerprint in caches: raise it whenever a change of this file changes what is found
 _SMALL_SIDE = 320  # the detector needs faces of 80 px, and enlarging a small picture costs little
 _CLOSER_SIDE = 2048  # the closer look never sees a longer picture: 0.3 s and 0.3 GB
 _CNN_PIXELS = 80_000  # the CNN takes 6 to 7 µs a pixel on one core: about half a second
 _SURE = 0.3  # second looks multiply the chances of a false find: nothing fainter counts there
 _LEVEL_DEG = 12.0  # the predictor is trained on upright faces; its error grows from here on
+_HINTS = {3: -30.0, 4: 30.0}  # the parts of the HOG detector that were trained on rolled faces: their roll, degrees
 _BOX_SIDE, _BOX_RISE = 1.03, 0.08  # the detector's box from 68 points, mean over 190 faces: see `_level`
 
 LANDMARK_COLUMNS = ("image", "face", *(f"{axis}{i}" for i in range(68) for axis in "xy"))
@@ -66,13 +68,13 @@ class DlibLandmarks:
         smallest face is then about 80 / 2**upsample px.
     max_side: but the detector never sees a picture longer than this many pixels; large ones are reduced.
     pad: second look with this share of the picture reflected around it; tight crops (aligned 112²) need that. 0: off.
-    min_score: a fainter detection counts only where the first two looks have no surer one, and never in the others,
-        which ask for 0.3 at least. Not given in the paper; chosen because in scenes scores of 0.1 are mostly false,
-        while 4 of 520 portraits scored less than this.
+    min_score: fainter detections count for nothing, save the surest one of the first two looks in a picture where no
+        look finds better; the other looks ask for 0.3 at least. Not given in the paper; chosen because in scenes
+        scores of 0.1 are mostly false, while 4 of 520 portraits scored less than this.
     turn_deg: second look with the picture turned by this much either way, for heads on one side. 0: off.
     closer: second look at twice the size (but at most 2048 px), for faces half as large.
     cnn: "missed" asks the CNN about pictures without a face so far, reduced to 80,000 pixels (half a second on one
-        core); it finds covered, dark and half turned faces of about 40 px there. "never" does not.
+        core); "never" does not.
     """
 
     upsample: int = 1
@@ -111,15 +113,17 @@ class DlibLandmarks:
             return []
         # Second looks have no use for more than they may see; turning or padding 100 megapixels takes gigabytes.
         less = min(1.0, max(_CLOSER_SIDE, self.max_side) / max(pixels.shape[:2]))
+        faint: list[Face] = []
         for name, on, look in self._looks():
             first = name in ("hog", "hog padded")
             rows = _at_scale(pixels, 1.0 if name == "hog" else less, look) if on else []
             rows = _without_duplicates(_inside(rows, pixels.shape))
             surer = [row for row in rows if row[2] >= (self.min_score if first else max(self.min_score, _SURE))]
-            if found := surer or (rows if first else []):
-                found.sort(key=lambda row: (-_size_step(row[0]), -row[2], *row[0][0]))
-                return [Face(_clipped(box, pixels.shape), np.float32(p), float(s), name) for box, p, s in found]
-        return []
+            if surer:
+                return _faces(surer, pixels.shape, name)
+            if first and rows and not faint:
+                faint = _faces(rows[:1], pixels.shape, name)
+        return faint
 
     def _looks(self) -> list[tuple]:
         """(name, on?, function of the picture). All give rows: corners of the box [2, 2], landmarks [68, 2], score;
@@ -140,7 +144,8 @@ class DlibLandmarks:
         return _at_scale(pixels, scale or self._scale(pixels), self._run)
 
     def _run(self, seen: np.ndarray) -> list[tuple]:
-        return [self._row(seen, box, score) for box, score in zip(*self._models[0].run(seen, 0, 0.0)[:2], strict=True)]
+        found = zip(*self._models[0].run(seen, 0, 0.0), strict=True)
+        return [self._row(seen, box, score, _HINTS.get(part, 0.0)) for box, score, part in found]
 
     def _turned(self, pixels: np.ndarray) -> list[tuple]:
         rows = []
@@ -163,9 +168,12 @@ class DlibLandmarks:
         run = self._models[2]
         return _at_scale(pixels, scale, lambda seen: [self._row(seen, m.rect, m.confidence) for m in run(seen, 0)])
 
-    def _row(self, seen: np.ndarray, box, score: float) -> tuple:
+    def _row(self, seen: np.ndarray, box, score: float, hint_deg: float = 0.0) -> tuple:
         corners = np.array([[box.left(), box.top()], [box.right() + 1, box.bottom() + 1]])
         points = _parts(self._models[1](seen, box))
+        if hint_deg and abs(_roll(points)) < np.deg2rad(_LEVEL_DEG):  # beyond 35° the predictor sees no roll at all
+            level = self._level(seen, points, np.deg2rad(hint_deg))
+            points = level if _roll(level) * hint_deg > 0 else points
         for _ in range(3):
             roll = _roll(points)
             if abs(roll) < np.deg2rad(_LEVEL_DEG):
@@ -192,6 +200,12 @@ class DlibLandmarks:
         return (found - (size - 1) / 2) * (2 * side / (size - 1)) @ turn + [x, y]
 
 
+def _faces(rows: list[tuple], shape: tuple[int, ...], name: str) -> list[Face]:
+    """The rows of one look as faces, largest first."""
+    rows = sorted(rows, key=lambda row: (-_size_step(row[0]), -row[2], *row[0][0]))
+    return [Face(_clipped(box, shape), np.float32(points), float(score), name) for box, points, score in rows]
+
+
 def _parts(shape) -> np.ndarray:
     return np.array([[p.x, p.y] for p in shape.parts()], dtype=np.float64)
 
@@ -211,7 +225,7 @@ def _at_scale(pixels: np.ndarray, scale: float, look) -> list[tuple]:
     if scale == 1:
         return look(np.ascontiguousarray(pixels))
     w, h = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
-    seen = np.array(Image.fromarray(pixels).resize((w, h), Image.Resampling.BICUBIC, reducing_gap=3.0))
+    seen = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
     factor = np.array([w / pixels.shape[1], h / pixels.shape[0]])
     return [(corners / factor, (points + 0.5) / factor - 0.5, score) for corners, points, score in look(seen)]
 

@@ -19,11 +19,12 @@ IMFD_SHARES = {"Mask_Mouth_Chin": 0.8, "Mask_Nose_Mouth": 0.1, "Mask_Chin": 0.1}
 
 
 class WarpError(ValueError):
-    """A mask cannot be put on this face. `reason` is one short line, fit for a list of failures."""
+    """A mask cannot be put on this face. `reason` is one short line, fit for a list of failures; `kind` is what it is
+    counted under: "too small", "turned too far" or "warp"."""
 
-    def __init__(self, reason: str):
+    def __init__(self, reason: str, kind: str = "warp"):
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.kind = reason, kind
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,12 @@ def check_landmarks(landmarks: np.ndarray, params: WarpParams) -> tuple[np.ndarr
         raise WarpError(f"landmarks: {error}") from None
     eyes = geometry.eye_distance(landmarks) / max(math.cos(math.radians(pose.yaw)), 0.2)
     if eyes < style.min_eye_distance_px:
-        raise WarpError(f"face too small: the eyes are {eyes:.1f} px apart, limit {style.min_eye_distance_px:g} px")
+        limit = f"limit {style.min_eye_distance_px:g} px"
+        raise WarpError(f"face too small: the eyes are {eyes:.1f} px apart, {limit}", "too small")
     if abs(pose.yaw) > style.max_yaw:
-        raise WarpError(f"face turned too far: yaw {pose.yaw:+.0f}°, limit {style.max_yaw:g}°")
+        raise WarpError(f"face turned too far: yaw {pose.yaw:+.0f}°, limit {style.max_yaw:g}°", "turned too far")
     if abs(pose.pitch) > 60:
-        raise WarpError(f"face tipped too far: pitch {pose.pitch:+.0f}°, limit 60°")
+        raise WarpError(f"face tipped too far: pitch {pose.pitch:+.0f}°, limit 60°", "turned too far")
     return landmarks, pose
 
 

@@ -51,6 +51,7 @@ def test_pictures_that_would_collide_keep_their_suffix(sources, expected):
         ({"rule_only": True, "margin": float("nan")}, "--margin"),
         ({"rule_only": True, "crop_scale": 99.0}, "--crop-scale"),
         ({"rule_only": True, "size": 30}, "--size"),
+        ({"rule_only": True, "landmarks": "points.csv"}, r"--landmarks: points\.csv: no such file"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused_in_one_line(options, words):

@@ -413,3 +413,42 @@ def test_a_link_that_leads_nowhere_is_unreadable(faces, tmp_path):
     summary = augment_folder(tmp_path / "in", tmp_path / "out", RULE)
     assert summary.failures == {"unreadable": 1}
     assert failures(tmp_path / "out")["gone.png"] == ("unreadable", "no such file")
+
+
+def test_landmarks_of_an_earlier_run_give_the_same_pictures(faces, plain, tmp_path, monkeypatch):
+    from lib.warp.landmarks import DlibLandmarks
+
+    monkeypatch.setattr(DlibLandmarks, "find", None)  # nothing is to be looked for
+    given = replace(RULE, landmarks=plain[0] / "landmarks.csv")
+    summary = augment_folder(faces, tmp_path / "out", given)
+    assert summary.faces_masked == 4
+    assert files(tmp_path / "out", ".png") == files(plain[0], ".png")
+    with pytest.raises(AugmentError, match="landmarks"):  # other landmarks, other folder
+        augment_folder(faces, tmp_path / "out", RULE)
+
+
+def test_a_picture_that_the_landmarks_do_not_fit_is_listed(faces, plain, tmp_path):
+    table = read_landmarks(plain[0] / "landmarks.csv")
+    points = table.columns[2:]
+    table.loc[table["image"] == "one.png", points] += 5000
+    table = table[table["image"] != "deep/two.png"]
+    table.loc[table["image"] == "deep/er/odd.bmp", points] *= 0.02
+    table.to_csv(tmp_path / "landmarks.csv", index=False)
+    summary = augment_folder(faces, tmp_path / "out", replace(RULE, landmarks=tmp_path / "landmarks.csv"))
+    assert summary.failures == {"landmarks": 1, "no face": 1, "too small": 1}
+    found = failures(tmp_path / "out")
+    assert "outside the picture" in found["one.png"][1]
+    assert found["deep/two.png"] == ("no face", "no landmarks for it in landmarks.csv")
+    assert found["deep/er/odd.bmp"][1].startswith("face too small: the eyes are ")
+
+
+def test_a_landmark_cache_saves_the_second_look_whatever_the_mask(faces, plain, tmp_path, monkeypatch):
+    from lib.warp.landmarks import DlibLandmarks
+
+    cached = replace(RULE, landmark_cache=tmp_path / "cache")
+    assert augment_folder(faces, tmp_path / "one", cached).faces_masked == 4
+    assert files(tmp_path / "one", ".png") == files(plain[0], ".png")
+    monkeypatch.setattr(DlibLandmarks, "find", None)
+    again = augment_folder(faces, tmp_path / "two", replace(cached, preset="cmfd"))
+    assert (again.faces_masked, again.failures) == (4, {})
+    assert augment_folder(faces, tmp_path / "one", cached).done_now == 0, "the cache does not change what a run is"

@@ -21,8 +21,8 @@ from lib.study.datasets import (
     warp_A,
 )
 from lib.study.runs import open_study, read_failures
-from lib.study.sources import collect_B, crop_box
-from lib.warp import load_non_mask
+from lib.study.sources import collect_A, collect_B, crop_box, landmarks_of
+from lib.warp import landmarks_table, load_non_mask, write_landmarks
 
 
 def save(path, pixels, **options):
@@ -92,6 +92,27 @@ def test_folders_from_pictures_to_training_data(folders, tmp_path):
     data, _ = train_data(study, STAGES["stage4"], 1)
     assert len(data.non_mask) == len(data.A) <= len(data.B)
     assert prepare_scenes(study, progress=False) == {"A": 2, "B": 2}  # single faces stand in for scenes
+
+
+def test_landmarks_beside_the_pictures_are_used(folders, tmp_path):
+    points = np.random.default_rng(0).uniform(10, 110, (4, 68, 2))
+    rows = [(f"person{n // 2}/{n % 2}.JPG", 0, p) for n, p in enumerate(points)]
+    write_landmarks(folders[0] / "landmarks.csv", landmarks_table(rows))
+    study = open_folders(folders, tmp_path)
+    table = collect_A(study, 8, progress=False)
+    assert len(table) == 4
+    found, scale = landmarks_of(study), study.profile.size / 128
+    for row in table.itertuples():
+        expected = (points[[r[0] for r in rows].index(row.original)] + 0.5) * scale - 0.5
+        np.testing.assert_allclose(found[row.image], expected, atol=1e-3)
+    assert set(read_failures(study)["reason"]) >= {"no landmarks for it in landmarks.csv"}
+
+
+def test_what_dlib_found_is_kept_for_the_next_study(folders, tmp_path, monkeypatch):
+    first = collect_A(open_folders(folders, tmp_path, "first"), 8, progress=False)
+    monkeypatch.setattr("lib.warp.DlibLandmarks.find", None)
+    second = collect_A(open_folders(folders, tmp_path, "second"), 8, progress=False)
+    assert second["source"].tolist() == first["source"].tolist()
 
 
 def test_a_manifest_beside_the_pictures_gives_yaw_tier_and_groups(folders, tmp_path):

@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -61,7 +62,7 @@ def test_large_pictures_are_detected_at_a_bounded_size(finder, monkeypatch):
             seen.append(pixels.shape)
             return [], [], []
 
-    small = DlibLandmarks(pad=0)
+    small = DlibLandmarks(pad=0, turn_deg=0, closer=False, cnn="never")
     small.__dict__["_models"] = (Detector(), None, None)
     for shape in [(3000, 2000), (40, 50), (400, 300), (900, 1200)]:
         small.find(np.zeros((*shape, 3), np.uint8))
@@ -96,10 +97,54 @@ def test_an_aligned_112_crop_is_found(astronaut, astronaut_landmarks, finder):
 def test_a_tight_crop_needs_the_padding_and_keeps_its_frame(astronaut, astronaut_landmarks):
     x, y = 180, 92
     crop = np.ascontiguousarray(astronaut[y:168, x:268])  # brows to chin, no margin at all
-    assert DlibLandmarks(pad=0).find(crop) == []
+    assert DlibLandmarks(pad=0, cnn="never").find(crop) == []
     faces = DlibLandmarks().find(crop)
     assert len(faces) == 1
+    assert faces[0].detector == "hog padded"
     assert np.abs(faces[0].landmarks + np.array([x, y]) - astronaut_landmarks).mean() < 3
+
+
+def test_the_cnn_finds_what_the_others_miss(astronaut, astronaut_landmarks):
+    crop = np.ascontiguousarray(astronaut[92:168, 180:268])
+    faces = DlibLandmarks(pad=0).find(crop)
+    assert [face.detector for face in faces] == ["cnn"]
+    assert np.abs(faces[0].landmarks + np.array([180, 92]) - astronaut_landmarks).mean() < 4
+
+
+@pytest.mark.parametrize(("degrees", "look"), [(35, "hog"), (60, "hog turned")])
+def test_a_head_on_its_side_keeps_its_landmarks(astronaut, astronaut_landmarks, finder, degrees, look):
+    turned = np.asarray(Image.fromarray(astronaut).rotate(degrees, Image.Resampling.BICUBIC))
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    middle = (astronaut.shape[0] - 1) / 2
+    expected = (astronaut_landmarks - middle) @ np.array([[c, -s], [s, c]]) + middle  # counter-clockwise, y down
+    faces = finder.find(turned)
+    assert [face.detector for face in faces] == [look]
+    assert np.abs(faces[0].landmarks - expected).mean() < 3
+
+
+def test_a_face_of_half_the_size_is_found_closer_up(astronaut, astronaut_landmarks, finder):
+    faces = finder.find(resized(astronaut, 96))
+    assert [face.detector for face in faces] == ["hog closer"]
+    assert np.abs(faces[0].landmarks - ((astronaut_landmarks + 0.5) * 96 / 512 - 0.5)).mean() < 1.5
+
+
+def test_a_faint_find_does_not_keep_a_second_look_from_a_surer_one(astronaut, finder):
+    turned = np.asarray(Image.fromarray(astronaut).rotate(45, Image.Resampling.BICUBIC))
+    plain = DlibLandmarks(pad=0, turn_deg=0, closer=False, cnn="never").find(turned)
+    assert [face.score < 0.15 for face in plain] == [True]
+    assert finder.find(turned)[0].score > 0.15
+
+
+def test_the_picture_does_not_change_and_a_view_of_it_will_do(astronaut, finder):
+    before = astronaut.copy()
+    flipped = finder.find(astronaut[:, ::-1])
+    assert len(flipped) == 1
+    assert np.array_equal(astronaut, before)
+
+
+def test_a_copy_for_a_worker_finds_the_same(astronaut, finder):
+    other = pickle.loads(pickle.dumps(finder))
+    assert np.array_equal(other.find(astronaut)[0].landmarks, finder.find(astronaut)[0].landmarks)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (15, 200), (64, 64), (200, 90)])
@@ -146,6 +191,8 @@ def test_other_pictures_are_refused(finder, picture):
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="pad"):
         DlibLandmarks(pad=2.0)
+    with pytest.raises(ValueError, match='"missed" or "never"'):
+        DlibLandmarks(cnn="always")
 
 
 def test_missing_model_says_what_to_install(monkeypatch):
