@@ -62,7 +62,7 @@ def n95(size: int) -> Template:
     bands = [(0.350, 0.265, "crown"), (0.352, 0.455, "nape")]
     dye = np.rint(255 * (1 - clip)).astype(np.uint8)
     return canvas.template(
-        "n95", rgb, alpha, surface="cup", dye=dye, straps=canvas.straps(bands, 0.016, (226, 205, 128))
+        "n95", rgb, alpha, surface="cup", dye=dye, straps=canvas.straps(bands, 0.030, (226, 205, 128))
     )
 
 
@@ -87,7 +87,7 @@ def kn95(size: int) -> Template:
     shade = shade + clip * (0.02 - 0.06 * _line(canvas.y - 0.025 - 0.055 * (canvas.x / 0.15) ** 2, 0.004))
     loops = [(0.455, 0.170, "ear_top"), (0.405, 0.400, "ear_bottom")]
     rgb = np.array([240.0, 241.0, 242.0]) * shade[..., None]
-    return canvas.template("kn95", rgb, alpha, surface="fold", straps=canvas.straps(loops, 0.012, (238, 239, 240)))
+    return canvas.template("kn95", rgb, alpha, surface="fold", straps=canvas.straps(loops, 0.024, (238, 239, 240)))
 
 
 def ffp2(size: int) -> Template:
@@ -119,7 +119,7 @@ def ffp2(size: int) -> Template:
     shade = shade - 0.05 * clip * _line(canvas.y - 0.03 - 0.060 * (canvas.x / 0.14) ** 2, 0.004)
     loops = [(0.420, 0.165, "ear_top"), (0.400, 0.370, "ear_bottom")]
     rgb = np.array([232.0, 238.0, 242.0]) * shade[..., None]
-    return canvas.template("ffp2", rgb, alpha, surface="beak", straps=canvas.straps(loops, 0.012, (238, 239, 240)))
+    return canvas.template("ffp2", rgb, alpha, surface="beak", straps=canvas.straps(loops, 0.024, (238, 239, 240)))
 
 
 def cloth(size: int) -> Template:
@@ -159,7 +159,7 @@ def cloth(size: int) -> Template:
     shade = shade + 0.020 * weave
     loops = [(0.465, 0.115, "ear_top"), (0.455, 0.315, "ear_bottom")]
     rgb = np.array([168.0, 172.0, 180.0]) * shade[..., None]
-    return canvas.template("cloth", rgb, alpha, straps=canvas.straps(loops, 0.014, (206, 208, 212)))
+    return canvas.template("cloth", rgb, alpha, straps=canvas.straps(loops, 0.027, (206, 208, 212)))
 
 
 def gas(size: int) -> Template:
@@ -204,4 +204,4 @@ def gas(size: int) -> Template:
     bands = [(0.170, 0.230, "crown"), (0.225, 0.560, "nape")]
     alpha = np.rint(np.maximum(alpha, alpha[:, ::-1])).astype(np.uint8)
     dye = np.rint(dye * (1 - valve)).astype(np.uint8)
-    return canvas.template("gas", rgb, alpha, surface="half", dye=dye, straps=canvas.straps(bands, 0.020, (58, 60, 66)))
+    return canvas.template("gas", rgb, alpha, surface="half", dye=dye, straps=canvas.straps(bands, 0.036, (58, 60, 66)))

@@ -86,4 +86,4 @@ def surgical(name: str, size: int) -> Template:
     )
     loops = [(0.487, 0.085, "ear_top"), (0.415, 0.385, "ear_bottom")]
     cord = (66, 66, 70) if name == "surgical_black" else (236, 238, 240)
-    return canvas.template(name, rgb, alpha, straps=canvas.straps(loops, 0.012, cord))
+    return canvas.template(name, rgb, alpha, straps=canvas.straps(loops, 0.024, cord))

@@ -86,7 +86,7 @@ def _template(rgba, points, name: str, where: str, surface: str = "drape", strap
         )
     try:
         worn = _loops(points) if straps is None else tuple(
-            Strap(tuple(map(float, s["start"])), s["to"], s["side"], float(s.get("width", 0.012)),
+            Strap(tuple(map(float, s["start"])), s["to"], s["side"], float(s.get("width", 0.024)),
                   tuple(int(v) for v in s.get("colour", _LOOP)))
             for s in straps
         )  # fmt: skip
@@ -104,7 +104,7 @@ def _loops(points: np.ndarray) -> tuple[Strap, ...]:
     else:
         corners = {"left": (points[0], points[3]), "right": (points[2], points[5])}
     return tuple(
-        Strap(tuple((0.95 * corner + 0.05 * points.mean(0)).tolist()), to, side, 0.012, _LOOP)
+        Strap(tuple((0.95 * corner + 0.05 * points.mean(0)).tolist()), to, side, 0.024, _LOOP)
         for side, pair in corners.items()
         for corner, to in zip(pair, ("ear_top", "ear_bottom"))
     )

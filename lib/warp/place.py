@@ -1,4 +1,4 @@
-"""Where each pixel around a face looks its mask up: from landmarks and parameters to a coarse lattice of template
+"""Where each pixel around a mask looks it up: from landmarks and parameters to a coarse lattice of template
 coordinates, per face, and the straps' paths.
 
 *Convention.* As in `lib.warp.geometry` (photograph, px, y down) and `lib.warp.face3d` (head frame, y up). The frontal
@@ -22,7 +22,7 @@ from lib.warp.templates import Template, template
 from lib.warp.ties import Ties
 from lib.warp.views import side_view
 
-NODES, TURNED_NODES = 25, 37  # per side of the lattice: every 7 px of a 256² face; turned faces have a contour in it
+NODES, TURNED_NODES = 21, 31  # per side of the lattice: every 7 px of a 256² face; turned faces have a contour in it
 _TURNED_YAW = 12.0  # degrees
 _FLAT_NODES = 65
 _STIFFNESS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the plain spline, tried in turn until it does not fold
@@ -35,8 +35,9 @@ _SIDE_VIEW_YAW = 13.0  # degrees; MaskTheFace's limit
 
 @dataclass(eq=False)
 class Placed:
-    """A face with its mask in place. window: (x, y, w, h) px of the photograph, cut to it. canvas: (w, h) px, the
-    window's sides rounded up, so that faces can be computed in batches. nodes: float32 [3, n, n],
+    """A face with its mask in place. window: (x, y, w, h) px of the photograph around the cloth, cut to the photograph;
+    reach: the same around cloth and straps. canvas: (w, h) px, the window's sides rounded up, so that faces can be
+    computed in batches. nodes: float32 [3, n, n],
     template x, y in [−1, 1], and how far inside the visible surface, px (negative: hidden); spread evenly over the
     canvas, corners included. width: the mask's width, px. detail: template widths per photograph px at the middle of
     the mask.
@@ -45,6 +46,7 @@ class Placed:
     template: Template
     params: WarpParams
     window: tuple[int, int, int, int]
+    reach: tuple[int, int, int, int]
     canvas: tuple[int, int]
     nodes: torch.Tensor
     width: float
@@ -146,13 +148,12 @@ def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> 
         cloth, rest = places[: len(fit.cloth)], places[len(fit.cloth) :]
         straps = _paths(mask, params, rest, fit.normals, pose)
         try:
-            window = _window(cloth, [path for path, _, _ in straps], shape)
+            window, reach = _windows(cloth, [path for path, _, _ in straps], shape)
         except WarpError as error:
             out.append(error)
             continue
-        out.append(
-            Placed(mask, params, window, _canvas(window), torch.empty(0), float(np.ptp(cloth[:, 0])), 0.0, straps, pose)
-        )
+        width = float(np.ptp(cloth[:, 0]))
+        out.append(Placed(mask, params, window, reach, _canvas(window), torch.empty(0), width, 0.0, straps, pose))
 
     canvas = np.array([(*item.window[:2], *item.canvas) if isinstance(item, Placed) else (0, 0, 2, 2) for item in out])
     along = np.linspace(0, 1, nodes_across)
@@ -252,8 +253,9 @@ def _unplaced(x: torch.Tensor, y: torch.Tensor, jitters: list[tuple]) -> tuple[t
     return x * m[:, 0, 0] + y * m[:, 1, 0] + t[:, 0], x * m[:, 0, 1] + y * m[:, 1, 1] + t[:, 1]
 
 
-def _window(cloth: np.ndarray, paths: list[np.ndarray], shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The part of the photograph that mask and straps can touch; WarpError if most of the mask lies outside it."""
+def _windows(cloth: np.ndarray, paths: list[np.ndarray], shape: tuple[int, int]) -> tuple[tuple, tuple]:
+    """The parts of the photograph that the mask can touch, and the mask with its straps; WarpError if most of the mask
+    lies outside it."""
     low, high = cloth.min(axis=0), cloth.max(axis=0)
     if not np.isfinite(low).all() or (high - low).min() < 1:
         raise WarpError("landmarks: the mask would be less than a pixel wide")
@@ -263,9 +265,16 @@ def _window(cloth: np.ndarray, paths: list[np.ndarray], shape: tuple[int, int]) 
             f"mask outside the picture: it would span x {low[0]:.0f}…{high[0]:.0f}, y {low[1]:.0f}…{high[1]:.0f}"
         )
     margin = 0.05 * (high - low).max() + _MARGIN_PX  # for the contact shadow and the bulge between outline points
-    ends = np.concatenate([cloth, *paths])
-    left, top = np.floor(np.minimum(low - margin, ends.min(axis=0) - _MARGIN_PX))
-    right, bottom = np.ceil(np.maximum(high + margin, ends.max(axis=0) + _MARGIN_PX))
+    low, high = low - margin, high + margin
+    ends = np.concatenate(
+        [low[None], high[None], *(path - _MARGIN_PX for path in paths), *(path + _MARGIN_PX for path in paths)]
+    )
+    return _cut_to(low, high, shape), _cut_to(ends.min(axis=0), ends.max(axis=0), shape)
+
+
+def _cut_to(low: np.ndarray, high: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(x, y, w, h) whole px of a photograph of `shape` between two corners."""
+    (left, top), (right, bottom) = np.floor(low), np.ceil(high)
     x, y = int(max(left, 0)), int(max(top, 0))
     return x, y, int(min(right, shape[1] - 1)) - x + 1, int(min(bottom, shape[0] - 1)) - y + 1
 
@@ -290,7 +299,7 @@ def _place_flat(seen: np.ndarray, pose: face3d.Pose, params: WarpParams, shape: 
     goals = goals_of(seen, count, params.wear)
     goals = _placed(goals, _similarity(goals, params))
     reach = 0.12 * np.ptp(goals, axis=0).max()
-    window = _window(goals, [goals - reach, goals + reach], shape)
+    _, window = _windows(goals, [goals - reach, goals + reach], shape)
     # Fitted in px: a similarity, or least squares, would not be the same where x and y have different units.
     grid = _flat_grid(goals, points * canvas, params.style.transform, (*window[:2], *_canvas(window)), canvas)
     lattice = torch.from_numpy(
@@ -298,7 +307,8 @@ def _place_flat(seen: np.ndarray, pose: face3d.Pose, params: WarpParams, shape: 
     ).float()
     inside = (lattice[:2].abs() < 1).all(0)
     detail = _detail(lattice, _canvas(window), inside) if inside.any() else 1e-6
-    return Placed(mask, params, window, _canvas(window), lattice, float(np.ptp(goals[:, 0])), detail, [], pose)
+    width = float(np.ptp(goals[:, 0]))
+    return Placed(mask, params, window, window, _canvas(window), lattice, width, detail, [], pose)
 
 
 def _flat_grid(goals, points, transform, window, canvas) -> geometry.CoarseGrid:

@@ -1,4 +1,4 @@
-"""Look the cloth up in its template, and draw the straps: the part of step one that touches every pixel.
+"""Look the cloth up in its template: the part of step one that touches every pixel.
 
 *Convention.* As in `lib.warp.wear`: planes float32 in [0, 1], colours premultiplied by coverage. A batch shares one
 size; each face's lattice (`Placed.nodes`) is spread over the whole of it, corners included.
@@ -6,13 +6,11 @@ size; each face's lattice (`Placed.nodes`) is spread over the whole of it, corne
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,7 +25,6 @@ _BASES = (512, 1024, 2048)  # sizes at which a template is drawn: the smallest t
 _STEPS_PER_OCTAVE = 2
 _SHARPER = -0.35  # octaves; a bilinear look-up blurs by itself
 _CONTOUR = 0.6  # coverage per px across the face's own contour
-_SUBPIXEL_BITS = 4
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
@@ -104,7 +101,11 @@ def spread(lattice: torch.Tensor, height: int, width: int) -> torch.Tensor:
     CPU four times as fast as torch's own bilinear interpolation."""
     n, m = lattice.shape[2:]
     down, across = (_hats(size, k).to(lattice.device) for size, k in ((height, n), (width, m)))
-    return each(lambda one: down @ (one @ across.T), lattice)
+    out = lattice.new_empty(*lattice.shape[:2], height, width)
+    for one, place in zip(lattice, out, strict=True):  # one by one: see `each`
+        for plane, there in zip(one, place, strict=True):
+            torch.mm(down, plane @ across.T, out=there)
+    return out
 
 
 def each(do: Callable[..., torch.Tensor], *batches: torch.Tensor) -> torch.Tensor:
@@ -166,20 +167,3 @@ def _dyed(found, params, mask: Template, look, detail: float, blur: float) -> to
 def brightness(mask: Template, colour: str) -> float:
     """Luminance of a mask's cloth, in its own colour or a chosen one, in [0, 1]."""
     return sum(a * b / 255 for a, b in zip(parse_colour(colour), _LUMINANCE)) if colour else reference(mask)
-
-
-def draw_straps(placed: list[Placed], height: int, width: int, device: torch.device) -> tuple | None:
-    """Straps of a batch: coverage float32 [B, 1, h, w] and colour float32 [B, 3, 1, 1] (one per face, not
-    premultiplied), or None where no face has any. A strap fades over its last part, where it goes behind the ear."""
-    if not any(item.straps for item in placed):
-        return None
-    lines = np.zeros((len(placed), height, width), np.uint8)
-    colour = torch.ones(len(placed), 3, 1, 1, device=device)
-    for line, item, shade in zip(lines, placed, colour, strict=True):
-        for path, thick, own in item.straps:
-            shade[:] = torch.tensor(own, device=device).view(3, 1, 1) / 255
-            corners = np.rint((path - item.window[:2]) * 2**_SUBPIXEL_BITS).astype(np.int32)
-            for k, (start, end) in enumerate(itertools.pairwise(corners)):
-                strength = 255 * min(1.0, thick) * min(1.0, (len(corners) - 1 - k) / 2)
-                cv2.line(line, start, end, strength, max(1, round(thick)), cv2.LINE_AA, _SUBPIXEL_BITS)
-    return torch.from_numpy(lines).to(device)[:, None].float().div_(255), colour

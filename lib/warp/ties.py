@@ -52,6 +52,6 @@ class Ties:
     def inverse(self, places: np.ndarray) -> np.ndarray:
         """Places [B, N, 2] px of the generic face → the photograph, by fixed-point steps."""
         found = places
-        for _ in range(3):
+        for _ in range(2):
             found = found + (places - self(found))
         return found

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ import torch.nn.functional as F
 from lib.warp import light
 from lib.warp.params import WarpError, WarpParams
 from lib.warp.place import Placed, place_all
-from lib.warp.sampling import brightness, draw_straps, sample_cloth, spread
+from lib.warp.sampling import brightness, sample_cloth, spread
+from lib.warp.straps import Strands, draw_straps, lay_straps
 
 _BATCH_PIXELS = 3_000_000  # of windows computed at once; bounds the memory (about 100 bytes each)
 _NOISE_OFFSETS = 512
@@ -87,6 +89,7 @@ def apply_warp(image: np.ndarray, landmarks: np.ndarray, params: WarpParams | No
     return Warped(out, alpha, shadow, worn.box)
 
 
+@torch.inference_mode()
 def apply_warps(
     images: Sequence[np.ndarray],
     faces: Sequence[tuple[int, np.ndarray, WarpParams]],
@@ -131,18 +134,20 @@ def apply_warps(
 @dataclass(eq=False)
 class _Layer:
     """What a mask does to its window: out = below · keep + colour. keep float32 [1, h, w], colour float32 [3, h, w],
-    premultiplied, 0…255; cover, shadow float32 [h, w]; mixed uint8 [h, w, 3], the result over the untouched picture."""
+    premultiplied; cover, shadow float32 [h, w]; mixed uint8 [3, h, w], the result over the untouched picture. strands:
+    the straps, which come after it."""
 
     colour: torch.Tensor
     keep: torch.Tensor
     cover: np.ndarray
     shadow: np.ndarray
     mixed: np.ndarray
+    strands: Strands | None
 
 
 def _mix(below: torch.Tensor, keep: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
-    """uint8 [..., 3, h, w] from below (0…255), keep and premultiplied colour (0…255)."""
-    return (below * keep).add_(colour).round_().clamp_(0, 255).to(torch.uint8)
+    """uint8 [..., 3, h, w] from below (0…255), keep and premultiplied colour (0…1)."""
+    return (below * keep).add_(colour, alpha=255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _groups(placed: list) -> list[list[int]]:
@@ -161,8 +166,7 @@ def _groups(placed: list) -> list[list[int]]:
 def _render(placed: list[Placed], pictures: list[np.ndarray], device: torch.device) -> list[_Layer]:
     """The layers of faces whose canvases have one size."""
     width, height = placed[0].canvas
-    photo = torch.from_numpy(np.stack([_cut(item, p) for item, p in zip(placed, pictures, strict=True)])).to(device)
-    photo = photo.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    photo = torch.from_numpy(_cut(placed, pictures)).to(device).float()
     styles = [item.params.style for item in placed]
     step = _cell(placed[0].canvas)
     small = F.avg_pool2d(photo, step).mul_(1 / 255)
@@ -177,36 +181,23 @@ def _render(placed: list[Placed], pictures: list[np.ndarray], device: torch.devi
     field = spread(gain, height, width)
     colour *= field
     if any(style.grain for style in styles):
-        colour += _grain(placed, photo, rough) * cover
-        colour.clamp_(min=0)
+        _add_grain(colour, cover, placed, light.grain(photo, rough))
     torch.minimum(colour, cover, out=colour)  # premultiplied: never brighter than white
     keep = 1 - cover
-    straps = draw_straps(placed, height, width, device)
-    if straps is not None:
-        line, shade = straps
-        line = line * keep  # straps go under the cloth
-        colour += (shade * field).clamp_(max=1).mul_(line)
-        cover, keep = cover + line, keep - line
     shadow = _shadows(placed, rough)
     if shadow is None:
         shadow = torch.zeros_like(cover)
     else:
-        raw = spread(shadow, height, width).clamp_(0, 1)
-        shadow = raw * keep
-        raw *= shadow >= 1 / 256  # a trace that could not change a byte by more than one
-        shadow = raw * keep
-        keep = keep - shadow
-    colour *= 255
-    mixed = _mix(photo, keep, colour).permute(0, 2, 3, 1).cpu().numpy()
+        shadow = spread(shadow, height, width).clamp_(0, 1).mul_(keep)
+        shadow.masked_fill_(shadow < 1 / 256, 0)  # a trace that could not change a byte by more than one
+        keep -= shadow
+    mixed = _mix(photo, keep, colour).cpu().numpy()
     cover, shadow = cover.cpu().numpy(), shadow.cpu().numpy()
-    out = []
+    lights, out = gain.cpu().numpy(), []
     for k, item in enumerate(placed):
-        h, w = item.window[3], item.window[2]
-        out.append(
-            _Layer(
-                colour[k, :, :h, :w], keep[k, :, :h, :w], cover[k, 0, :h, :w], shadow[k, 0, :h, :w], mixed[k, :h, :w]
-            )
-        )
+        at = (k, ..., slice(item.window[3]), slice(item.window[2]))
+        strands = draw_straps(item, lights[k])
+        out.append(_Layer(colour[at], keep[at], cover[at][0], shadow[at][0], mixed[at], strands))
     return out
 
 
@@ -215,12 +206,19 @@ def _cell(canvas: tuple[int, int]) -> int:
     return int(2 ** np.clip(np.floor(np.log2(max(canvas) / 40)), 0, 4))
 
 
-def _cut(item: Placed, picture: np.ndarray) -> np.ndarray:
-    """The canvas around a face, uint8 [h, w, 3]; beyond the picture its border goes on."""
-    (x, y, _, _), (width, height) = item.window, item.canvas
-    seen = picture[y : y + height, x : x + width]
-    missing = height - seen.shape[0], width - seen.shape[1]
-    return np.pad(seen, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else seen
+def _cut(placed: list[Placed], pictures: list[np.ndarray]) -> np.ndarray:
+    """The canvases around faces, uint8 [B, 3, h, w]; beyond a picture its border goes on."""
+    width, height = placed[0].canvas
+    out = np.empty((len(placed), 3, height, width), np.uint8)
+    for planes, item, picture in zip(out, placed, pictures, strict=True):
+        x, y = item.window[:2]
+        seen = picture[y : y + height, x : x + width]
+        h, w = seen.shape[:2]
+        for plane, channel in zip(planes, cv2.split(seen), strict=True):
+            plane[:h, :w] = channel
+        planes[:, h:, :w] = planes[:, h - 1 : h, :w]
+        planes[:, :, w:] = planes[:, :, w - 1 : w]
+    return out
 
 
 def _gains(placed, small, rough, pictures, device) -> torch.Tensor:
@@ -246,16 +244,14 @@ def _thumbnail(picture: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(picture[::step, ::step].copy()).to(device).permute(2, 0, 1)[None].float() / 255
 
 
-def _grain(placed, photo, rough) -> torch.Tensor:
-    """Noise as strong as the picture's own, float32 [B, 1, h, w]; its pattern comes from each face's seed alone."""
-    height, width = photo.shape[2:]
-    sigma = light.grain(photo, rough) / 255 * photo.new_tensor([item.params.style.grain for item in placed])
-    tile = _noise(max(height, width))
-    out = []
-    for item in placed:
-        top, left = ((item.params.grain_seed >> shift) % _NOISE_OFFSETS for shift in (0, 9))
-        out.append(tile[top : top + height, left : left + width])
-    return torch.stack(out)[:, None].to(photo.device) * sigma.view(-1, 1, 1, 1)
+def _add_grain(colour: torch.Tensor, cover: torch.Tensor, placed: list[Placed], sigma: torch.Tensor) -> None:
+    """Noise as strong as the picture's own (sigma [B], 0…255); its pattern comes from each face's seed alone."""
+    height, width = colour.shape[2:]
+    tile = _noise(max(height, width)).to(colour.device)
+    for one, under, item, strength in zip(colour, cover, placed, sigma.tolist(), strict=True):
+        if strength := strength * item.params.style.grain / 255:
+            top, left = ((item.params.grain_seed >> shift) % _NOISE_OFFSETS for shift in (0, 9))
+            one.addcmul_(tile[top : top + height, left : left + width], under, value=strength).clamp_(min=0)
 
 
 @lru_cache(maxsize=4)
@@ -278,19 +274,27 @@ def _shadows(placed, rough) -> torch.Tensor | None:
 
 
 def _lay(picture: np.ndarray, placed: Placed, layer: _Layer, taken: list[tuple]) -> Worn | WarpError:
-    """Put a layer on a picture, in place. taken: windows of the masks already on it."""
-    x, y, w, h = placed.window
-    inside = layer.cover > 0
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not len(rows):
+    """Put a layer on a picture, in place. taken: `reach` of the masks already on it."""
+    if not layer.cover.any():
         return WarpError("mask outside the picture")
-    part = picture[y : y + h, x : x + w]
-    if any(x < x2 + w2 and x2 < x + w and y < y2 + h2 and y2 < y + h for x2, y2, w2, h2 in taken):
-        below = torch.from_numpy(part).to(layer.colour.device).permute(2, 0, 1).float()
-        part[...] = _mix(below, layer.keep, layer.colour).permute(1, 2, 0).cpu().numpy()
+    rx, ry, rw, rh = placed.reach
+    x, y, w, h = placed.window
+    inner = slice(y - ry, y - ry + h), slice(x - rx, x - rx + w)
+    part = picture[ry : ry + rh, rx : rx + rw]
+    cover, shadow = (np.zeros((rh, rw), np.float32) for _ in range(2))
+    cover[inner], shadow[inner] = layer.cover, layer.shadow
+    if layer.strands:
+        below = part[layer.strands.rows, layer.strands.columns]
+    if any(rx < x2 + w2 and x2 < rx + rw and ry < y2 + h2 and y2 < ry + rh for x2, y2, w2, h2 in taken):
+        planes = np.ascontiguousarray(part[inner].transpose(2, 0, 1))
+        seen = torch.from_numpy(planes).to(layer.colour.device).float()
+        part[inner] = cv2.merge([*_mix(seen, layer.keep, layer.colour).cpu().numpy()])
     else:
-        part[...] = layer.mixed
-    taken.append(placed.window)
-    box = (x + columns[0], y + rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
+        part[inner] = cv2.merge([*layer.mixed])
+    if layer.strands:
+        lay_straps(part, below, layer.strands, cover, shadow)
+    taken.append(placed.reach)
+    rows, columns = np.flatnonzero(cover.any(axis=1)), np.flatnonzero(cover.any(axis=0))
+    box = (rx + columns[0], ry + rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
     pose = placed.pose
-    return Worn(placed.window, layer.cover, layer.shadow, tuple(int(v) for v in box), pose.yaw, pose.pitch, pose.roll)
+    return Worn(placed.reach, cover, shadow, tuple(int(v) for v in box), pose.yaw, pose.pitch, pose.roll)
