@@ -29,17 +29,19 @@ class Strands:
     colour: np.ndarray
 
 
-def draw_straps(item: Placed, gain: np.ndarray) -> Strands | None:
+def draw_straps(item: Placed, gain: np.ndarray, blur_px: float = 0.0) -> Strands | None:
     """The straps of a face, None where it has none. A strap fades over its last part, where it goes behind the ear.
 
     gain: float32 [3, n, n], the light on the mask, spread evenly over the canvas (`Placed.window`), corners included;
-    beyond it the light at its border goes on.
+    beyond it the light at its border goes on. blur_px: the picture's softness, sigma in px.
     """
     if not item.straps:
         return None
     x0, y0, width, height = item.reach
     lines = np.zeros((height, width), np.uint8)
     _draw(lines, np.stack([path for path, _, _ in item.straps]) - (x0, y0), [thick for _, thick, _ in item.straps])
+    if blur_px > 0.5:
+        lines = cv2.GaussianBlur(lines, (0, 0), blur_px)
     where = np.flatnonzero(lines != 0)  # of bools: five times as fast
     if not len(where):
         return None

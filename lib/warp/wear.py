@@ -196,7 +196,7 @@ def _render(placed: list[Placed], pictures: list[np.ndarray], device: torch.devi
     lights, out = gain.cpu().numpy(), []
     for k, item in enumerate(placed):
         at = (k, ..., slice(item.window[3]), slice(item.window[2]))
-        strands = draw_straps(item, lights[k])
+        strands = draw_straps(item, lights[k], blur[k])
         out.append(_Layer(colour[at], keep[at], cover[at][0], shadow[at][0], mixed[at], strands))
     return out
 

@@ -54,6 +54,13 @@ def test_the_light_of_their_place_is_on_them(placed):
     assert draw_straps(placed, even(9.0)).colour.max() <= 1
 
 
+def test_in_a_soft_picture_they_are_soft(placed):
+    sharp, soft = draw_straps(placed, even()), draw_straps(placed, even(), 2.0)
+    assert soft.line.sum() == pytest.approx(sharp.line.sum(), rel=0.05)
+    assert len(soft.line) > 2 * len(sharp.line)
+    assert soft.line.max() < 0.8 * sharp.line.max()
+
+
 def test_no_straps_no_strands(placed):
     placed.straps = []
     assert draw_straps(placed, even()) is None
