@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from lib.data.faceworld import render
 from lib.data.files import write_json, write_table
-from lib.warp import PRESETS, WarpError, WarpParams, apply_warps
+from lib.warp import PRESETS, DlibLandmarks, WarpError, WarpParams, apply_warps
 
 FIRST_IDENTITY = 20_000  # geometry and light were fitted on other people: 3,000 to 3,095 and 40,000 to 40,191
 YAW_BINS = ((0, 20), (20, 40), (40, 60))
@@ -63,6 +63,15 @@ def known_faces(count: int, size: int = 128, first: int = FIRST_IDENTITY, yaw: f
         "yaw": out.pose[:, 0].numpy(),
         "colour": colours,
     }
+
+
+def with_dlib(faces: dict) -> dict:
+    """The same faces with the landmarks that dlib finds in the full pictures; NaN where it finds no face."""
+    finder, landmarks = DlibLandmarks(), np.full_like(faces["landmarks"], np.nan)
+    for points, picture in zip(landmarks, faces["full"]):
+        if found := finder.find(picture):
+            points[:] = found[0].landmarks
+    return faces | {"landmarks": landmarks}
 
 
 def seam(image: np.ndarray, region: np.ndarray) -> float:
@@ -165,18 +174,24 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--out", type=Path, required=True, help="folder for faces.csv, summary.csv, compare.csv, facts.json")
     p.add_argument("--count", type=int, default=192, help="faces (default: %(default)s)")
     p.add_argument("--size", type=int, default=128, help="px (default: %(default)s)")
+    p.add_argument("--landmarks", choices=("truth", "dlib"), default="truth", help="where they are from")
     p.add_argument("--first", type=int, default=FIRST_IDENTITY, help="first identity and seed (default: %(default)s)")
     args = p.parse_args(argv)
     if args.count < 1 or args.size < 64:
         print("lib.study.step_one: --count must be at least 1, --size at least 64", file=sys.stderr)
         return 2
     started = time.monotonic()
-    table = measure(known_faces(args.count, args.size, args.first), progress=True)
+    faces = known_faces(args.count, args.size, args.first)
+    table = measure(with_dlib(faces) if args.landmarks == "dlib" else faces, progress=True)
     tables = {"faces": table, "summary": summary(table), "compare": compare(table)}
     for name, frame in tables.items():
         write_table(args.out / f"{name}.csv", frame)
-    facts = {"count": args.count, "size": args.size, "first": args.first, "torch": torch.__version__,
-             "machine": platform.platform(), "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
+    facts = {
+        **{name: value for name, value in vars(args).items() if name != "out"},
+        "torch": torch.__version__,
+        "machine": platform.platform(),
+        "seconds": round(time.monotonic() - started, 1),
+    }
     write_json(args.out / "facts.json", facts)
     print(tables["summary"].round(3).to_string(index=False))
     print(tables["compare"].round(3).to_string(index=False))

@@ -122,7 +122,8 @@ def _ask_all(tasks: Sequence, source: LandmarkSource, kept: FaceCache | None, wo
         yield from pool.map(_ask_started, tasks, chunksize=max(1, min(16, len(tasks) // (4 * workers))))
     except BrokenProcessPool:
         raise RuntimeError(
-            "a worker died (out of memory, or a crash in native code): try again, fewer workers"
+            "a worker died: out of memory, a crash in native code, or it was called from a script of yours outside of "
+            "`if __name__ == '__main__':`; try again with workers=0"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

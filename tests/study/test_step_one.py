@@ -54,6 +54,18 @@ def test_a_hard_edge_has_the_larger_seam():
     assert step_one.seam(hard, region) > 1.5 * step_one.seam(soft, region)
 
 
+def test_dlib_s_landmarks_are_worse_than_the_truth_and_a_missed_face_is_listed(measured):
+    faces = dict(measured[0])
+    faces["full"] = faces["full"].copy()
+    faces["full"][0] = 90  # nobody there
+    found = step_one.with_dlib(faces)
+    assert np.isnan(found["landmarks"][0]).all()
+    table = step_one.measure(found, ("ours",)).set_index("face")
+    assert "not finite" in table.loc[0, "reason"]
+    truth = measured[1].query("preset == 'ours'").set_index("face")
+    assert 0.4 < table["iou"][1:].mean() < truth["iou"][1:].mean()
+
+
 def test_every_preset_sees_the_same_faces_and_seeds_repeat(measured):
     faces, table = measured
     assert table.groupby("preset").size().tolist() == [6, 6, 6]
