@@ -10,7 +10,7 @@ with colours. Scores, per face:
     seam        mean gradient across the region's border over the mean gradient inside it; seam_error: |log| of its
                 ratio to the same number of the truth, whose border is as soft as a real one
 
-`python -m lib.study.step_one --out FOLDER` writes the tables.
+`python -m lib.study.step_one --out FOLDER` writes the tables, and step_one.png, which shows what was measured.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from skimage.color import rgb2lab
 from tqdm import tqdm
 
 from lib.data.faceworld import render
-from lib.data.files import write_json, write_table
-from lib.warp import PRESETS, DlibLandmarks, WarpError, WarpParams, apply_warps
+from lib.data.files import write_json, write_png, write_table
+from lib.warp import PRESETS, DlibLandmarks, WarpError, WarpParams, apply_warps, sample_warp_params
 
 FIRST_IDENTITY = 20_000  # geometry and light were fitted on other people: 3,000 to 3,095 and 40,000 to 40,191
 YAW_BINS = ((0, 20), (20, 40), (40, 60))
@@ -168,10 +168,23 @@ def compare(table: pd.DataFrame, best: str = "ours", draws: int = 2000, seed: in
     return pd.DataFrame(rows)
 
 
+def picture(faces: dict, count: int = 8) -> np.ndarray:
+    """uint8 [3 S, count S, 3]: faces side by side, by yaw: bare, with the masks that preset `ours` draws, truly masked.
+    The faces are evenly chosen over yaw; seeds are their numbers."""
+    order = np.argsort(faces["yaw"])
+    chosen = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
+    config = PRESETS["ours"]
+    asked = [(i, faces["landmarks"][k], sample_warp_params(np.random.default_rng(int(k)), config))
+             for i, k in enumerate(chosen)]  # fmt: skip
+    bare = [faces["full"][k] for k in chosen]
+    rows = bare, apply_warps(bare, asked)[0], [faces["masked"][k] for k in chosen]
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
 def main(argv: list[str] | None = None) -> int:
     """`python -m lib.study.step_one`; gives the exit status."""
     p = argparse.ArgumentParser(prog="python -m lib.study.step_one", description="Measure step one in the face world.")
-    p.add_argument("--out", type=Path, required=True, help="folder for faces.csv, summary.csv, compare.csv, facts.json")
+    p.add_argument("--out", type=Path, required=True, help="folder for three tables, a picture, facts.json")
     p.add_argument("--count", type=int, default=192, help="faces (default: %(default)s)")
     p.add_argument("--size", type=int, default=128, help="px (default: %(default)s)")
     p.add_argument("--landmarks", choices=("truth", "dlib"), default="truth", help="where they are from")
@@ -186,6 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     tables = {"faces": table, "summary": summary(table), "compare": compare(table)}
     for name, frame in tables.items():
         write_table(args.out / f"{name}.csv", frame)
+    write_png(args.out / "step_one.png", picture(faces))
     facts = {
         **{name: value for name, value in vars(args).items() if name != "out"},
         "torch": torch.__version__,

@@ -33,6 +33,7 @@ _ENDS = (0, 1, 15, 16)
 # Focal length in face widths: a portrait at one to two metres. Not given; the pose hardly depends on it.
 _CAMERA = np.diag([9.0, 9.0, 1.0])
 _STEPS = 16  # samples along a ray
+_NOWHERE = -0.05  # head units below the surface, for rays that miss the head
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,4 +208,6 @@ def to_frontal(plane: torch.Tensor, rotations: torch.Tensor, heights: torch.Tens
     step = (f0 / (f0 - f1 - 1e-9)).clamp(0, 1)
     hit = depth[first - 1] + (depth[first] - depth[first - 1]) * torch.where(f1 > 0, step, torch.ones_like(step))
     x, y = (base[..., i] + along[:, None, None, i] * hit for i in range(2))
-    return torch.stack([x, y, deepest], 1)
+    # Beyond the maps there is no surface, though `look_up` continues it: behind the far cheek a ray would meet that.
+    beyond = (x < X_RANGE[0]) | (x > X_RANGE[1]) | (y < Y_RANGE[0]) | (y > Y_RANGE[1])
+    return torch.stack([x, y, torch.where(beyond, deepest.clamp(max=_NOWHERE), deepest)], 1)

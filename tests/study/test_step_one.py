@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lib.study import step_one
 
@@ -94,5 +95,9 @@ def test_the_command_writes_its_tables(tmp_path, capsys):
     assert step_one.main(["--out", str(tmp_path), "--count", "2", "--size", "64"]) == 0
     assert len(pd.read_csv(tmp_path / "faces.csv")) == 2 * 6
     assert json.loads((tmp_path / "facts.json").read_text())["count"] == 2
+    with Image.open(tmp_path / "step_one.png") as shown:
+        size = shown.height // 3
+        bare, masked, _ = np.asarray(shown).reshape(3, size, 2 * size, 3)
+    assert 0.05 < (bare != masked).any(axis=2).mean() < 0.5
     assert step_one.main(["--out", str(tmp_path), "--count", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
