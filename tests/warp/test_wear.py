@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter, label
 
@@ -433,6 +434,21 @@ def test_the_region_is_that_of_a_truly_worn_mask(yaw, floor):
         found.append(iou(region, truth))
     assert np.mean(found) > floor
     assert np.min(found) > floor - 0.12
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_the_same_masks(people):
+    pictures, landmarks, _ = people
+    asked = [(k, landmarks[k], WarpParams(template=t)) for k, t in enumerate(("surgical_blue", "n95", "gas", "cloth"))]
+    there, on_gpu = apply_warps(list(pictures), asked, device="cuda")
+    here, on_cpu = apply_warps(list(pictures), asked)
+    for k in range(4):
+        assert np.abs(there[k].astype(int) - here[k]).max() <= 2  # sums are rounded in another order
+        np.testing.assert_allclose(on_gpu[k].alpha, on_cpu[k].alpha, atol=0.01)
+        outside = np.ones(there[k].shape[:2], bool)
+        outside[on_gpu[k].slices] = (on_gpu[k].alpha == 0) & (on_gpu[k].shadow == 0)
+        assert np.array_equal(there[k][outside], pictures[k][outside])
 
 
 def test_a_mask_is_one_piece_on_turned_heads():
