@@ -26,8 +26,7 @@ from lib.warp.generic_face import X_RANGE, Y_RANGE, generic_face
 
 # Of the 68 points those that neither age nor speech moves much: eye corners, nose, corners of the mouth, temples.
 RIGID = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45, 48, 54)
-# Points that tie the generic face to this one: the whole jaw, the nose, eye corners. Not the mouth: pleats do not
-# smile.
+# Points that tie the generic face to this one: the whole jaw, nose, eye corners. Not the mouth: pleats do not smile.
 TIES = (*range(17), 27, 28, 29, 30, 33, 36, 39, 42, 45)
 _ENDS = (0, 1, 15, 16)
 # Focal length in face widths: a portrait at one to two metres. Not given; the pose hardly depends on it.

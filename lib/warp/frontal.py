@@ -21,9 +21,15 @@ from lib.warp.sheet import Template
 PATH = 6  # points of a strap
 # A worn mask differs from the flat one's goals: it dips beside the nose, reaches farther round the cheek and under the
 # chin. Head units, in the order of KEY_POINTS; fitted to 96 truly worn masks of the face world, by coordinate descent.
-_HALF_SHIFT = {"corner": (0.0, 0.05), "quarter": (0, 0.08), "bridge": (0, 0.02), "side": (0.04, 0), "lower": (0.02,
-0.06),
-               "bottom": (0.04, 0.04), "chin": (0, 0.05)}  # fmt: skip
+_HALF_SHIFT = {
+    "corner": (0, 0.05),
+    "quarter": (0, 0.08),
+    "bridge": (0, 0.02),
+    "side": (0.04, 0),
+    "lower": (0.02, 0.06),
+    "bottom": (0.04, 0.04),
+    "chin": (0, 0.05),
+}
 _ON_HEAD = np.array(
     [(-x, y) for x, y in map(_HALF_SHIFT.get, ("corner", "quarter"))]
     + [_HALF_SHIFT[k] for k in ("bridge", "quarter", "corner", "side", "lower", "bottom", "chin")]
@@ -36,8 +42,8 @@ class FrontalFit:
     """A template on the generic face, seen from the front. tps: frontal plane → template coordinates; goals: float64
     [12 or 6, 2], its key points there; table: float32 [3, 84, 84], the surface's height (y up) and the template's
     coordinates over the frontal plane, laid out as `GenericFace.sheet`. cloth: float64 [N, 3], head-frame points spread
-    over the cloth; straps: float64 [k, 6, 3], their paths; normals: float64 [k, 3], the side of the head they run
-    on."""
+    over the cloth; straps: float64 [k, 6, 3], their paths; normals: float64 [k, 3], the side of the head they run on.
+    """
 
     tps: geometry.ThinPlateSpline
     goals: np.ndarray

@@ -35,13 +35,15 @@ _SIDE_VIEW_YAW = 13.0  # degrees; MaskTheFace's limit
 
 @dataclass(eq=False)
 class Placed:
-    """A face with its mask in place. window: (x, y, w, h) px of the photograph around the cloth, cut to the photograph;
-    reach: the same around cloth and straps. canvas: (w, h) px, the window's sides rounded up, so that faces can be
-    computed in batches. nodes: float32 [3, n, n],
-    template x, y in [−1, 1], and how far inside the visible surface, px (negative: hidden); spread evenly over the
-    canvas, corners included. width: the mask's width, px. detail: template widths per photograph px at the middle of
-    the mask.
-    straps: (path float32 [k, 2] px of the photograph, width px, colour (r, g, b) 0…255) each. pose: of the head."""
+    """A face with its mask in place.
+
+    window: (x, y, w, h) px of the photograph around the cloth, cut to the photograph; reach: the same around cloth and
+    straps. canvas: (w, h) px, the window's sides rounded up, so that faces can be computed in batches. nodes: float32
+    [3, n, n], template x, y in [−1, 1], and how far inside the visible surface, px (negative: hidden); spread evenly
+    over the canvas, corners included. width: the mask's width, px. detail: template widths per photograph px at the
+    middle of the mask. straps: (path float32 [k, 2] px of the photograph, width px, colour (r, g, b) 0…255) each. pose:
+    of the head.
+    """
 
     template: Template
     params: WarpParams

@@ -32,8 +32,7 @@ _NOISE_OFFSETS = 512
 class Worn:
     """One mask on one face. window: (x, y, w, h) px of the picture. alpha: float32 [h, w] in [0, 1], coverage by cloth
     and straps in that window. shadow: float32 [h, w] in [0, 1], by how much the mask's shadow darkens the skin beside
-    it.
-    box: (x, y, w, h) whole pixels of the picture around alpha > 0. yaw, pitch, roll: of the head, degrees."""
+    it. box: (x, y, w, h) whole pixels of the picture around alpha > 0. yaw, pitch, roll: of the head, degrees."""
 
     window: tuple[int, int, int, int]
     alpha: np.ndarray
@@ -53,8 +52,8 @@ class Worn:
 @dataclass(frozen=True, eq=False)
 class Warped:
     """image: uint8 [H, W, 3] RGB, equal to the input wherever alpha and shadow are 0. alpha, shadow: float32 [H, W] in
-    [0, 1], coverage by mask and straps, and the darkening beside them. box: (x, y, w, h) whole pixels around alpha >
-    0."""
+    [0, 1], coverage by mask and straps, and the darkening beside them. box: (x, y, w, h) whole pixels around
+    alpha > 0."""
 
     image: np.ndarray
     alpha: np.ndarray
@@ -100,8 +99,7 @@ def apply_warps(
     Args:
         images: uint8 [H, W, 3] RGB each, any sizes; not changed.
         faces: (number of the image, landmarks [68, 2] px of it, parameters) each. Several faces of one image are put on
-            in
-            this order, the later over the earlier; light is taken from the image without any mask.
+            in this order, the later over the earlier; light is taken from the image without any mask.
         device: where the pixels are computed; "cuda" for many large faces.
 
     Returns:
