@@ -31,6 +31,7 @@ _LEVEL = 0.93  # gain on the average face
 # Not fitted, because no picture of the face world is underexposed: where the brightest thirty-second of the window is
 # darker than this, the mask is too, nearly in proportion.
 _BRIGHT, _DARKNESS = 0.62, 0.8
+_GREY, _COLOUR = 0.006, 0.02  # spread of a pixel's channels; 520 colour photographs had 0.036 and more, faded ones 0.008
 _SHARP_SIGMA = 0.62  # px, of a picture that is as sharp as its pixels allow
 
 
@@ -97,6 +98,21 @@ def picture_gain(
     else:
         mean = ((photo * shades).sum(1, keepdim=True) * cover).sum() / cover.sum().clamp(min=1e-6)
     return (1 + mean - brightness).clamp(*GAIN_RANGE).view(1, 1, 1)
+
+
+def saturation(photo: torch.Tensor) -> torch.Tensor:
+    """How much of its colour a mask may show: [B] in [0, 1], 0 in a black-and-white picture, 1 in any coloured one.
+
+    photo: [B, 3, n, m], the window in cells. Told by the mean of largest minus smallest channel.
+    """
+    apart = (photo.amax(1) - photo.amin(1)).mean((1, 2))
+    return ((apart - _GREY) / (_COLOUR - _GREY)).clamp_(0, 1)
+
+
+def fade(colour: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Colours [B, 3, h, w], premultiplied or not, with `share` [B] of their saturation; brightness stays."""
+    grey = (colour * colour.new_tensor(_LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return torch.lerp(grey, colour, share.view(-1, 1, 1, 1))
 
 
 def grain(photo: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
+from lib.warp.light import fade
 from lib.warp.place import Placed
 
 _SUBPIXEL_BITS = 4
@@ -29,11 +31,12 @@ class Strands:
     colour: np.ndarray
 
 
-def draw_straps(item: Placed, gain: np.ndarray, blur_px: float = 0.0) -> Strands | None:
+def draw_straps(item: Placed, gain: np.ndarray, blur_px: float = 0.0, saturation: float = 1.0) -> Strands | None:
     """The straps of a face, None where it has none. A strap fades over its last part, where it goes behind the ear.
 
     gain: float32 [3, n, n], the light on the mask, spread evenly over the canvas (`Placed.window`), corners included;
-    beyond it the light at its border goes on. blur_px: the picture's softness, sigma in px.
+    beyond it the light at its border goes on. blur_px: the picture's softness, sigma in px. saturation: share of their colour
+    that the straps show, as `light.saturation` gives it.
     """
     if not item.straps:
         return None
@@ -55,7 +58,10 @@ def draw_straps(item: Placed, gain: np.ndarray, blur_px: float = 0.0) -> Strands
     light = (corner(at, 1) * (1 - u) + corner(at + 1, 1) * u) * (1 - v)
     light += (corner(at + n, 1) * (1 - u) + corner(at + n + 1, 1) * u) * v
     colour = np.array(item.straps[0][2], np.float32) / 255
-    return Strands(rows, columns, line, np.minimum(light.T * colour, 1))
+    lit = light.T * colour
+    if saturation < 1:
+        lit = fade(torch.from_numpy(lit.T[None, ..., None]), torch.tensor([saturation])).numpy()[0, ..., 0].T
+    return Strands(rows, columns, line, np.minimum(lit, 1))
 
 
 def _draw(lines: np.ndarray, paths: np.ndarray, thick: list[float]) -> None:

@@ -178,6 +178,10 @@ def _render(placed: list[Placed], pictures: list[np.ndarray], device: torch.devi
     gain = _gains(placed, small, rough, pictures, device)
     field = spread(gain, height, width)
     colour *= field
+    local = torch.tensor([style.light == "local" for style in styles], device=device)
+    share = torch.where(local, light.saturation(small), 1.0)
+    if float(share.min()) < 1:
+        colour = light.fade(colour, share)
     if any(style.grain for style in styles):
         _add_grain(colour, cover, placed, light.grain(photo, rough))
     torch.minimum(colour, cover, out=colour)  # premultiplied: never brighter than white
@@ -191,10 +195,10 @@ def _render(placed: list[Placed], pictures: list[np.ndarray], device: torch.devi
         keep -= shadow
     mixed = _mix(photo, keep, colour).cpu().numpy()
     cover, shadow = cover.cpu().numpy(), shadow.cpu().numpy()
-    lights, out = gain.cpu().numpy(), []
+    lights, shares, out = gain.cpu().numpy(), share.tolist(), []
     for k, item in enumerate(placed):
         at = (k, ..., slice(item.window[3]), slice(item.window[2]))
-        strands = draw_straps(item, lights[k], blur[k])
+        strands = draw_straps(item, lights[k], blur[k], shares[k])
         out.append(_Layer(colour[at], keep[at], cover[at][0], shadow[at][0], mixed[at], strands))
     return out
 

@@ -130,3 +130,17 @@ def test_the_families_gains():
     assert float(light.picture_gain("face", whole, photo, cover, 0.59)) == pytest.approx(1.0, abs=0.03)
     with pytest.raises(ValueError, match="expected picture or face"):
         light.picture_gain("sun", whole, photo, cover, 0.7)
+
+
+def test_a_black_and_white_picture_gets_a_grey_mask_and_a_coloured_one_keeps_its_colour():
+    photo, _, _ = window()
+    grey = photo.mean(1, keepdim=True).expand_as(photo)
+    tinted = grey * torch.tensor([1.01, 1.0, 1.0]).view(1, 3, 1, 1)
+    share = light.saturation(torch.cat([grey, tinted, photo]))
+    assert share[0] == 0 and 0 <= share[1] < 0.5 and share[2] == 1
+    cloth = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    faded = light.fade(cloth, torch.tensor([0.0, 1.0]))
+    assert float((faded[0].amax(0) - faded[0].amin(0)).max()) < 1e-6
+    assert torch.equal(faded[1], cloth[1])
+    shades = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    torch.testing.assert_close((faded * shades).sum(1), (cloth * shades).sum(1))

@@ -509,6 +509,21 @@ def test_a_blurred_picture_gets_a_soft_mask_and_a_noisy_one_grain(people):
     assert detail(noisy) > 1.5 * detail(sharp)
 
 
+def test_a_black_and_white_picture_stays_black_and_white(people):
+    pictures, landmarks, _ = people
+    grey = np.repeat(np.rint(pictures[0].mean(axis=2, keepdims=True)).astype(np.uint8), 3, axis=2)
+    params = [WarpParams("surgical_blue"), WarpParams("n95", colour="#c02020")]
+    for param in params:
+        worn = apply_warp(grey, landmarks[0], param)
+        assert worn.box[2] > 40
+        assert np.abs(worn.image.astype(int) - worn.image[..., 1:2]).max() <= 1  # rounding
+        (alone, coloured), _ = apply_warps([grey, pictures[1]], [(0, landmarks[0], param), (1, landmarks[1], param)])
+        assert np.array_equal(alone, worn.image)
+        assert np.array_equal(coloured, apply_warp(pictures[1], landmarks[1], param).image)
+        family = WarpParams(param.template, PRESETS["cmfd"].style, colour=param.colour)
+        assert np.ptp(apply_warp(grey, landmarks[0], family).image, axis=2).max() > 20  # as drawn
+
+
 def test_turned_too_far_is_told_with_the_limit(people):
     pictures, landmarks, yaw = people
     k = int(np.abs(yaw).argmax())
