@@ -31,7 +31,10 @@ _LEVEL = 0.93  # gain on the average face
 # Not fitted, because no picture of the face world is underexposed: where the brightest thirty-second of the window is
 # darker than this, the mask is too, nearly in proportion.
 _BRIGHT, _DARKNESS = 0.62, 0.8
-_GREY, _COLOUR = 0.006, 0.02  # spread of a pixel's channels; 520 colour photographs had 0.036 and more, faded ones 0.008
+_GREY, _COLOUR = (
+    0.006,
+    0.02,
+)  # spread of a pixel's channels; 520 colour photographs had 0.036 and more, faded ones 0.008
 _SHARP_SIGMA = 0.62  # px, of a picture that is as sharp as its pixels allow
 
 

@@ -35,8 +35,8 @@ def draw_straps(item: Placed, gain: np.ndarray, blur_px: float = 0.0, saturation
     """The straps of a face, None where it has none. A strap fades over its last part, where it goes behind the ear.
 
     gain: float32 [3, n, n], the light on the mask, spread evenly over the canvas (`Placed.window`), corners included;
-    beyond it the light at its border goes on. blur_px: the picture's softness, sigma in px. saturation: share of their colour
-    that the straps show, as `light.saturation` gives it.
+    beyond it the light at its border goes on. blur_px: the picture's softness, sigma in px. saturation: share of their
+    colour that the straps show, from `light.saturation`.
     """
     if not item.straps:
         return None
