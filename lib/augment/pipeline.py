@@ -16,7 +16,7 @@ from lib.augment.manifest import Summary, write_tables
 from lib.augment.options import AugmentError, Options, Task, find_pictures
 from lib.augment.steps import Stepped, empty, fail, finish, rule_based, step_one
 from lib.augment.translate import training_size, translate
-from lib.augment.workers import Pool, WorkerCrashed
+from lib.data.workers import Pool, WorkerCrashed
 
 WRITERS = 2  # threads that encode pictures while the generator works on the next batch
 

@@ -20,23 +20,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.data.files import read_json, sha256, write_json, write_png, write_table
-from lib.data.images import ImageError, read_image, resize
+from lib.data.files import read_json, sha256, write_json, write_table
+from lib.data.images import read_image, resize
+from lib.data.prepare import crop_box
 from lib.data.stack import ImageStack, pack, pack_tensors
 from lib.gan import TrainData
 from lib.study import sources
 from lib.study.config import Stage, StudyError
-from lib.study.runs import Study, add_failure, progress_bar
-from lib.warp import (
-    WarpError,
-    apply_warp,
-    load_non_mask,
-    non_mask_by_comparison,
-    non_mask_path,
-    sample_warp_params,
-    save_non_mask,
-)
-from lib.warp import preset as warp_preset
+from lib.study.runs import Study
+from lib.warp import load_non_mask, non_mask_path
 
 
 def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,7 +45,7 @@ def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.Dat
     folder = study.data_dir / "B"
     selection = sources.selection_file(study)
     picking = sha256(selection) if selection else None
-    if _done(folder) and read_json(folder / "done.json")["selection"] == picking:
+    if is_done(folder) and read_json(folder / "done.json")["selection"] == picking:
         return pd.read_csv(folder / "faces.csv"), pd.read_csv(folder / "funnel.csv")
     pool, funnel = sources.collect_B(study, progress)
     write_table(folder / "pool.csv", pool)
@@ -71,7 +63,7 @@ def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.Dat
         raise StudyError(f"{study.name}: no picture is left in set B after the filters; see {folder / 'funnel.csv'}")
     _held_out(table, "masked faces that pass all filters for set B")
     write_table(folder / "faces.csv", table)
-    _finish(folder, pictures=len(table), selection=picking)
+    finish(folder, pictures=len(table), selection=picking)
     return table, funnel
 
 
@@ -105,7 +97,7 @@ def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
     Faces in which no landmarks were found are listed in failures.csv. Needs set B for its size.
     """
     folder = study.data_dir / "A"
-    if _done(folder):
+    if is_done(folder):
         return pd.read_csv(folder / "faces.csv")
     table_B, _ = prepare_B(study, progress)
     wanted = int((table_B["split"] == "train").sum())
@@ -117,58 +109,7 @@ def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
             known = table[table["split"] == "test"].drop(columns="source").rename(columns={f"{extra}_source": "source"})
             _write_pictures(study, known, folder / extra, f"set A, {extra}", progress)
     write_table(folder / "faces.csv", table)
-    _finish(folder, pictures=len(table))
-    return table
-
-
-def warp_A(study: Study, progress: bool = True, preset: str = "study") -> pd.DataFrame:
-    """Step one on every face of set A: the rule-based image and, by pixel comparison, its non-mask tensor (§4.1).
-
-    Both lie in data/A/rule under one stem. preset: of `lib.warp.PRESETS`, how the masks are put on. Data source `paper`
-    has CMFD's own images instead of warped ones. Returns the table of faces that have both; the others are listed in
-    failures.csv. Raises StudyError for a set that was made with another preset.
-    """
-    folder = study.data_dir / "A" / "rule"
-    if _done(folder):
-        if (made := read_json(folder / "done.json").get("preset", "study")) != preset:
-            raise StudyError(
-                f"{folder}: was made with the preset {made!r}, not {preset!r}; give this study another --name, or "
-                "delete that folder and its stacks (data/stacks) and train its stages anew"
-            )
-        return pd.read_csv(folder / "faces.csv")
-    table = prepare_A(study, progress)
-    landmarks = sources.landmarks_of(study) if study.data != "paper" else {}
-    try:
-        config = warp_preset(preset)
-    except ValueError as error:
-        raise StudyError(str(error)) from None
-    kept, params = [], []
-    for row in progress_bar(table, "step one", progress):
-        target = folder / row.image
-        full = read_image(study.data_dir / "A" / "full" / row.image).pixels
-        drawn = sample_warp_params(np.random.default_rng([study.seed, row.Index]), config)
-        try:
-            if study.data == "paper":
-                rule = resize(read_image(Path(row.rule_source)).pixels, study.profile.size)
-            else:
-                rule = apply_warp(full, landmarks[row.image], drawn).image
-        except (WarpError, ImageError) as error:
-            add_failure(study, "step one", row.image, str(error))
-            continue
-        non_mask = non_mask_by_comparison(full, rule)
-        if non_mask.all():
-            add_failure(study, "step one", row.image, "the rule-based image equals the full face: no mask region")
-            continue
-        write_png(target, rule)
-        save_non_mask(non_mask_path(target), non_mask)
-        kept.append(row.Index)
-        params.append(drawn.to_dict())
-    if not kept:
-        raise StudyError(f"step one gave no usable image; every reason is in {study.data_dir / 'failures.csv'}")
-    table = table.loc[kept].reset_index(drop=True)
-    write_json(folder / "params.json", dict(zip(table["image"], params)))
-    write_table(folder / "faces.csv", table)
-    _finish(folder, pictures=len(table), preset=preset)
+    finish(folder, pictures=len(table))
     return table
 
 
@@ -177,10 +118,10 @@ def prepare_scenes(study: Study, progress: bool = True) -> dict[str, int]:
     counts = {}
     for side in "AB":
         folder = study.data_dir / f"scenes_{side}"
-        if not _done(folder):
+        if not is_done(folder):
             table = sources.collect_scenes(study, side, progress)
             table = _write_pictures(study, table, folder / "images", f"scenes {side}", progress)
-            _finish(folder, pictures=len(table))
+            finish(folder, pictures=len(table))
         counts[side] = read_json(folder / "done.json")["pictures"]
     return counts
 
@@ -210,7 +151,7 @@ class TestSet:
 def load_test_set(study: Study) -> TestSet:
     """Read the held-out part. Raises StudyError when step one has not run yet."""
     folder = study.data_dir / "A"
-    if not _done(folder / "rule"):
+    if not is_done(folder / "rule"):
         raise StudyError(
             f"{folder / 'rule'}: set A has no rule-based images yet; run notebook 02_rule_based_warping first"
         )
@@ -282,22 +223,13 @@ def _facts(a: ImageStack, b: ImageStack) -> dict:
 
 
 def _write_pictures(study: Study, table: pd.DataFrame, folder: Path, what: str, progress: bool) -> pd.DataFrame:
-    """Write each row's picture (its crop, where it has a box to crop) at the study's size; drop unreadable ones."""
-    size, kept = study.profile.size, []
-    for row in progress_bar(table, what, progress):
-        target = folder / row.image
-        if not target.exists():
-            try:
-                write_png(target, _read_picture(row, size))
-            except ValueError as error:  # ImageError, or a box outside its picture
-                add_failure(study, what, str(row.source), getattr(error, "reason", str(error)))
-                continue
-        kept.append(row.Index)
-    if not kept:
+    """Write each row's picture (`sources.write_pictures`); drop unreadable ones."""
+    written = sources.write_pictures(study, table, folder, what, progress)
+    if not written.any():
         raise StudyError(
             f"{what}: none of {len(table)} pictures can be read; reasons in {study.data_dir / 'failures.csv'}"
         )
-    return table.loc[kept].reset_index(drop=True)
+    return table[written].reset_index(drop=True)
 
 
 def _held_out(table: pd.DataFrame, what: str) -> None:
@@ -310,18 +242,20 @@ def _held_out(table: pd.DataFrame, what: str) -> None:
 def _read_picture(row, size: int) -> np.ndarray:
     pixels = read_image(Path(row.source)).pixels
     if getattr(row, "crop", False):
-        pixels = sources.crop_box(pixels, row.x, row.y, row.w, row.h)
+        pixels = crop_box(pixels, row.x, row.y, row.w, row.h)
     return resize(pixels, size)
 
 
-def _done(folder: Path) -> bool:
+def is_done(folder: Path) -> bool:
+    """Whether a set's folder was finished."""
     return (folder / "done.json").exists()
 
 
-def _finish(folder: Path, **facts) -> None:
+def finish(folder: Path, **facts) -> None:
+    """Mark a set's folder as finished, with facts about it."""
     write_json(folder / "done.json", facts)
 
 
 def _require(folder: Path, notebook: str) -> None:
-    if not _done(folder):
+    if not is_done(folder):
         raise StudyError(f"{folder}: not prepared yet; run notebook {notebook} first")

@@ -11,6 +11,7 @@ import json
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -178,9 +179,14 @@ def remember(study: Study, settings: dict) -> Study:
 
 def add_failure(study: Study, step: str, file: str, reason: str) -> None:
     """Add a row to the study's data/failures.csv (once per step and file)."""
-    row = pd.DataFrame([[step, file, reason]], columns=FAILURE_COLUMNS)
-    rows = pd.concat([read_failures(study), row]).drop_duplicates(["step", "file"], keep="last")
-    write_table(study.data_dir / "failures.csv", rows)
+    add_failures(study, step, [(file, reason)])
+
+
+def add_failures(study: Study, step: str, failures: Iterable[tuple[str, str]]) -> None:
+    """Add rows (file, reason) to the study's data/failures.csv, once per step and file; nothing for none."""
+    if new := [(step, file, reason) for file, reason in failures]:
+        rows = pd.concat([read_failures(study), pd.DataFrame(new, columns=FAILURE_COLUMNS)])
+        write_table(study.data_dir / "failures.csv", rows.drop_duplicates(["step", "file"], keep="last"))
 
 
 def read_failures(study: Study) -> pd.DataFrame:

@@ -19,8 +19,9 @@ from lib.data.folder import read_folder
 from lib.data.images import ImageError, list_images, read_image
 from lib.data.mafa import read_mafa
 from lib.data.maskedface_net import read_maskedface_net
+from lib.data.prepare import prepare_pictures
 from lib.study.config import StudyError
-from lib.study.runs import Study, add_failure, progress_bar
+from lib.study.runs import Study, add_failure, add_failures, progress_bar
 from lib.warp import landmarks_array, landmarks_table, read_landmarks, write_landmarks
 from lib.warp.faces import find_in, open_cache
 from lib.warp.sources import open_source
@@ -74,7 +75,7 @@ def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFra
 def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     root = study.source("b")
     table = _named(root, _with_manifest(root, read_folder(root)))
-    readable = pd.Series([_readable(study, row.source) for row in progress_bar(table, "set B", progress)], table.index)
+    readable = write_pictures(study, table, study.data_dir / "B" / "images", "set B", progress)
     steps: dict[str, list] = {"stage1": [("readable pictures", lambda t: readable)], "stage2": []}
     if "yaw_estimate" in table:  # the folder's manifest tells how far the head is turned
         steps["stage2"] = [("front facing (|yaw| ≤ 30°)", lambda t: t["yaw_estimate"].abs() <= 30)]
@@ -215,15 +216,15 @@ def collect_scenes(study: Study, side: str, progress: bool) -> pd.DataFrame:
 
 
 # ------------------------------------------------------------------------------------------------------ helpers
-def crop_box(pixels: np.ndarray, x: float, y: float, w: float, h: float) -> np.ndarray:
-    """The part of a picture inside a box, clipped at the picture (paper §3: "extracted MAFA bounding boxes")."""
-    left, top = max(round(x), 0), max(round(y), 0)
-    right, bottom = min(round(x + w), pixels.shape[1]), min(round(y + h), pixels.shape[0])
-    if right <= left or bottom <= top:
-        raise ValueError(
-            f"box {x:g}, {y:g}, {w:g} × {h:g} lies outside a picture of {pixels.shape[1]} × {pixels.shape[0]}"
-        )
-    return pixels[top:bottom, left:right]
+def write_pictures(study: Study, table: pd.DataFrame, folder: Path, what: str, progress: bool) -> pd.Series:
+    """Write each row's picture (its crop, where it has a box to crop) at the study's size; failures are listed.
+
+    Returns a boolean per row: whether its picture is there.
+    """
+    reasons = prepare_pictures(table, folder, study.profile.size, progress=progress, what=what)
+    failed = reasons[reasons != ""]
+    add_failures(study, what, zip(table.loc[failed.index, "source"], failed))
+    return reasons == ""
 
 
 def _by_name(table: pd.DataFrame) -> pd.DataFrame:
@@ -257,16 +258,6 @@ def _named(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     table["source"] = [str(root / name) for name in table["image"]]
     table["image"] = [f"{k:06d}_{Path(name).stem}.png" for k, name in enumerate(table["image"])]
     return table
-
-
-def _readable(study: Study, source: str) -> bool:
-    """Whether a picture can be decoded; if not, it is listed in failures.csv."""
-    try:
-        read_image(Path(source))
-    except ImageError as error:
-        add_failure(study, "set B", source, error.reason)
-        return False
-    return True
 
 
 def _with_manifest(root: Path, table: pd.DataFrame) -> pd.DataFrame:

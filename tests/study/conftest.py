@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lib.study.config import PROFILES, STAGES, Profile
-from lib.study.datasets import prepare_A, prepare_B, prepare_scenes, warp_A
+from lib.study.datasets import prepare_A, prepare_B, prepare_scenes
+from lib.study.rule_based import warp_A
 from lib.study.runs import Study, open_study
 from lib.study.timeline import run_stage
 

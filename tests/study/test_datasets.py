@@ -10,7 +10,8 @@ from PIL import Image
 
 from lib.gan import TrainConfig
 from lib.study.config import STAGES, TABLE_1, StudyError
-from lib.study.datasets import load_test_set, prepare_A, prepare_B, prepare_scenes, train_data, warp_A
+from lib.study.datasets import load_test_set, prepare_A, prepare_B, prepare_scenes, train_data
+from lib.study.rule_based import warp_A
 from lib.study.runs import read_failures
 from lib.study.sources import landmarks_of
 from lib.warp import WarpParams, apply_warp, load_non_mask

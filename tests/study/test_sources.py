@@ -9,6 +9,7 @@ from scipy.ndimage import binary_dilation
 
 from lib.data import curation, faceworld
 from lib.data.images import read_image
+from lib.data.prepare import crop_box
 from lib.study.config import STAGES, StudyError
 from lib.study.datasets import (
     load_test_set,
@@ -18,10 +19,10 @@ from lib.study.datasets import (
     prepare_scenes,
     read_pool,
     train_data,
-    warp_A,
 )
+from lib.study.rule_based import warp_A
 from lib.study.runs import open_study, read_failures
-from lib.study.sources import collect_A, collect_B, crop_box, landmarks_of
+from lib.study.sources import collect_A, collect_B, landmarks_of
 from lib.warp import landmarks_table, load_non_mask, write_landmarks
 
 
@@ -276,12 +277,6 @@ def test_cmfd_without_any_full_face_says_so(paper):
     prepare_B(paper, progress=False)
     with pytest.raises(StudyError, match="none of its 10 images has its full face"):
         prepare_A(paper, progress=False)
-
-
-@pytest.mark.parametrize("box", [(40, 0, 10, 10), (-20, -20, 10, 10), (5, 5, 0, 5)])
-def test_a_box_outside_the_picture_is_refused(box):
-    with pytest.raises(ValueError, match="lies outside a picture of 30 × 20"):
-        crop_box(np.zeros((20, 30, 3), np.uint8), *box)
 
 
 def test_an_unreadable_masked_face_is_counted_listed_and_does_not_stop_the_study(folders, tmp_path):

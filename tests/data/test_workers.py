@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lib.augment.workers import Pool, WorkerCrashed
+from lib.data.workers import Pool, WorkerCrashed
 
 CRASH = "__import__('os')._exit(3)"
 THREADS = "__import__('torch').get_num_threads()"
