@@ -31,31 +31,43 @@ from lib.study.runs import Study
 from lib.warp import load_non_mask, non_mask_path
 
 
-def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Filter set B by the paper's funnel, write its pictures at the study's size; at once if that was done before.
-
-    A new or changed hand-picking (`sources.selection_file`) has the set made anew.
+def pool_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every face set B is chosen from, and the funnel that chooses; at once if the hand-picking is the same as before.
 
     Returns:
-        The table of set B and the funnel's counts (step, kept, removed).
+        The pool: `stage1` … `stage3` say what each face passes, `removed_by` which step took it out (empty: none). And
+        the funnel's counts: step, kept, removed, why.
+    """
+    folder, picking = study.data_dir / "B", _picking(study)
+    if (folder / "pool.json").exists() and read_json(folder / "pool.json") == {"selection": picking}:
+        text = {"removed_by": str, "reason": str, "identity": str}
+        pool = pd.read_csv(folder / "pool.csv", dtype=text).fillna(dict.fromkeys(text, ""))
+        return pool, pd.read_csv(folder / "funnel.csv", keep_default_na=False)
+    pool, funnel = sources.collect_B(study, progress)
+    write_table(folder / "pool.csv", pool)
+    write_table(folder / "funnel.csv", funnel)
+    write_json(folder / "pool.json", {"selection": picking})
+    return pool, funnel
+
+
+def prepare_B(study: Study, progress: bool = True) -> pd.DataFrame:
+    """Set B at the study's size: the faces of the pool that pass stage 1 or 3; at once if that was done before.
+
+    A new or changed hand-picking (`sources.selection_file`) has the set made anew.
 
     Raises:
         StudyError: nothing is left after the filters, or nobody has hand-picked MAFA's faces yet.
     """
-    folder = study.data_dir / "B"
-    selection = sources.selection_file(study)
-    picking = sha256(selection) if selection else None
+    folder, picking = study.data_dir / "B", _picking(study)
     if is_done(folder) and read_json(folder / "done.json")["selection"] == picking:
-        return pd.read_csv(folder / "faces.csv"), pd.read_csv(folder / "funnel.csv")
-    pool, funnel = sources.collect_B(study, progress)
-    write_table(folder / "pool.csv", pool)
-    write_table(folder / "funnel.csv", funnel)
-    if study.data == "paper" and selection is None:
+        return pd.read_csv(folder / "faces.csv")
+    pool, _ = pool_B(study, progress)
+    if study.data == "paper" and picking is None:
         raise StudyError(
-            f"{int(pool['stage2'].sum())} faces of MAFA pass the filters of stage 2 and wait for hand-picking: write "
-            f"{folder / 'selection.csv'} (image, face, decision: accept or reject; candidates are the rows of "
-            f"{folder / 'pool.csv'} with stage2 true, `image` is their column original) or name one with --selection; "
-            "then run the same command"
+            f"{int(pool['stage2'].sum())} faces of MAFA pass the filters of stage 2 and wait for hand-picking: pick "
+            f"them in notebook 01, or write {folder / 'selection.csv'} (image, face, decision: accept or reject; candidates "
+            f"are the rows of {folder / 'pool.csv'} with stage2 true, `image` is their column original) or name one "
+            "with --selection; then run the same command"
         )
     table = pool[pool["stage1"] | pool["stage3"]].reset_index(drop=True)
     table = _write_pictures(study, table, folder / "images", "set B", progress)
@@ -64,16 +76,12 @@ def prepare_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.Dat
     _held_out(table, "masked faces that pass all filters for set B")
     write_table(folder / "faces.csv", table)
     finish(folder, pictures=len(table), selection=picking)
-    return table, funnel
+    return table
 
 
-def read_pool(study: Study) -> pd.DataFrame:
-    """Every face of set B's pool before the filters; `removed_by` names the step that took it out, empty for none.
-
-    Raises StudyError when set B has not been prepared.
-    """
-    _require(study.data_dir / "B", "01_data_filtering")
-    return pd.read_csv(study.data_dir / "B" / "pool.csv").fillna({"removed_by": ""})
+def _picking(study: Study) -> str | None:
+    selection = sources.selection_file(study)
+    return sha256(selection) if selection else None
 
 
 def pool_pictures(study: Study, rows: pd.DataFrame) -> list[np.ndarray | None]:
@@ -99,7 +107,7 @@ def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
     folder = study.data_dir / "A"
     if is_done(folder):
         return pd.read_csv(folder / "faces.csv")
-    table_B, _ = prepare_B(study, progress)
+    table_B = prepare_B(study, progress)
     wanted = int((table_B["split"] == "train").sum())
     table = sources.collect_A(study, wanted, progress)
     table = _write_pictures(study, table, folder / "full", "set A", progress)

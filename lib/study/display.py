@@ -245,13 +245,38 @@ def strips(images: dict[str, Path], rows: Sequence[str] = ("input", "output", "k
     return _shown_once(fig)
 
 
-def count_bars(counts: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
-    """A horizontal bar per row with its number written at the end."""
-    fig, ax = plt.subplots(figsize=(7, 0.5 * len(counts) + 0.8), layout="constrained")
-    sns.barplot(counts, x=x, y=y, ax=ax, color=sns.color_palette(PALETTE)[0])
-    ax.bar_label(ax.containers[0], fmt="{:,.0f}", padding=4)
-    ax.set(title=title, ylabel="")
-    ax.margins(x=0.12)
+def funnel_chart(funnel: pd.DataFrame, pictures: dict[str, Sequence] | None = None, shown: int = 6) -> Figure:
+    """The paper's funnel, drawn: a bar per step of what is left, hatched what the step took out and its share, beside
+    it why, and examples of what was taken out.
+
+    Args:
+        funnel: step, kept, removed, why, as `filters.funnel` counts it.
+        pictures: step → pictures it removed (see `as_pixels`); None and missing steps leave the place empty.
+        shown: pictures per step, at most.
+    """
+    pictures, count = pictures or {}, len(funnel)
+    columns = shown if any(len(p) for p in pictures.values()) else 0
+    fig, axes = plt.subplots(count, 1 + columns, figsize=(6.4 + 0.74 * columns, 0.78 * count + 0.2), squeeze=False,
+                             layout="constrained", width_ratios=[6.2, *[0.74] * columns])  # fmt: skip
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, hspace=0.02, wspace=0.01)
+    top = max(int(funnel["kept"].max()), 1)
+    kept_colour, gone_colour = sns.color_palette(PALETTE)[0], "0.8"
+    for row, (ax, *cells) in zip(funnel.itertuples(), axes):
+        ax.barh(0, row.kept, height=0.42, color=kept_colour)
+        if row.removed:
+            ax.barh(0, row.removed, left=row.kept, height=0.42, color=gone_colour, hatch="////", edgecolor="white")
+            share = f" · −{row.removed:,} ({row.removed / (row.kept + row.removed):.0%})"
+        else:
+            share = ""
+        ax.text(0, 0.34, f"{row.step}", fontsize=8.5, weight="bold", va="bottom")
+        ax.text(top * 1.02, 0, f"{row.kept:,}{share}", fontsize=8.5, va="center")
+        ax.text(0, -0.32, row.why if isinstance(row.why, str) else "", fontsize=7.5, color="0.35", va="top")
+        ax.set(xlim=(0, 1.42 * top), ylim=(-0.85, 0.85))
+        examples = [p for p in pictures.get(row.step, ()) if p is not None][:shown]
+        for cell, picture in zip(cells, examples):
+            cell.imshow(as_pixels(picture), interpolation="auto")
+    for ax in axes.flat:
+        ax.set_axis_off()
     return _shown_once(fig)
 
 

@@ -47,7 +47,8 @@ def collect_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def _picked(mask: pd.Series) -> dict[str, list]:
     """The last step of the funnel: the hand-picking, as a boolean per row."""
-    return {"stage3": [("hand-picked", lambda table: mask)]}
+    why = "MAFA knows no pitch or roll, its labels err, veils count as simple: the eye decides (§3, §4.3)"
+    return {"stage3": [filters.Step("hand-picked", lambda table: mask, why)]}
 
 
 def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -76,9 +77,11 @@ def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
     root = study.source("b")
     table = _named(root, _with_manifest(root, read_folder(root)))
     readable = write_pictures(study, table, study.data_dir / "B" / "images", "set B", progress)
-    steps: dict[str, list] = {"stage1": [("readable pictures", lambda t: readable)], "stage2": []}
+    steps: dict[str, list] = {"stage1": [filters.Step("readable pictures", lambda t: readable)], "stage2": []}
     if "yaw_estimate" in table:  # the folder's manifest tells how far the head is turned
-        steps["stage2"] = [("front facing (|yaw| ≤ 30°)", lambda t: t["yaw_estimate"].abs() <= 30)]
+        front = filters.paper_steps()["stage2"][0]
+        within = lambda t: t["yaw_estimate"].abs() <= 30  # noqa: E731
+        steps["stage2"] = [front._replace(name="front facing (|yaw| ≤ 30°)", passes=within)]
     if selection := selection_file(study):
         picked = _accepted(table, selection)
     elif "tier" in table and (table["tier"] == "strict").any():
@@ -91,13 +94,14 @@ def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
 def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     root = study.source("mafa")
     table = read_mafa(root, "train")
+    filters.check_counts(table)
     table["source"] = [str(root / name) for name in table["image"]]
     table["crop"], table["original"] = True, table["image"]
     selection = selection_file(study)
     picked = _accepted(table, selection) if selection else pd.Series(False, table.index)
-    usable = table["reason"] == ""
-    table, picked = table[usable].reset_index(drop=True), picked[usable].reset_index(drop=True)
-    table, funnel = filters.funnel(table, filters.paper_steps() | _picked(picked))
+    steps = filters.paper_steps()
+    steps["stage1"].insert(0, filters.Step("usable", filters.usable, "the picture is there and the box is one"))
+    table, funnel = filters.funnel(table, steps | _picked(picked))
     table["image"] = [f"{Path(n).stem}_{f}.png" for n, f in zip(table["image"], table["face"])]
     table["identity"] = [Path(n).stem for n in table["source"]]  # faces of one picture stay on one side of the split
     if study.roots.get("stock"):
@@ -106,6 +110,7 @@ def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
         stock["image"] = "stock_" + stock["image"]
         table = pd.concat([table, stock], ignore_index=True)
         row = {"step": "stage3: + crops of stock photographs", "kept": int(table["stage3"].sum()), "removed": 0}
+        row["why"] = "the picked set is small (§3)"
         funnel = pd.concat([funnel, pd.DataFrame([row])], ignore_index=True)
     return table, funnel
 
@@ -206,8 +211,13 @@ def collect_scenes(study: Study, side: str, progress: bool) -> pd.DataFrame:
         # Without multi-face pictures the single faces serve: the stage then only warms the weights up.
         files = list_images(study.source(key if study.roots.get(key) else side.lower()))
     else:
+        # "From each of FDDB and MAFA, about 25,000 images" (paper §4.3): MAFA's training set has 25,876.
         root = study.source("fddb" if side == "A" else "mafa")
-        files = fddb_pictures(root) if side == "A" else list_images(root)
+        if side == "A":
+            files = fddb_pictures(root)
+        else:
+            there = read_mafa(root, "train").query("reason != 'picture missing'")
+            files = [root / name for name in there["image"].unique()]
     if not files:
         raise StudyError(f"no multi-face pictures for set {side} of the pretraining")
     order = np.random.default_rng([study.seed, 2]).permutation(len(files))[: p.count_scenes]

@@ -43,7 +43,7 @@ def test_predicates_at_their_limits():
 
 
 @pytest.mark.parametrize("kind", ["float64", "Int64", "object"])
-@pytest.mark.parametrize("predicate", [step[1] for steps in filters.paper_steps().values() for step in steps])
+@pytest.mark.parametrize("predicate", [step.passes for steps in filters.paper_steps().values() for step in steps])
 def test_unknown_values_never_pass_and_the_answer_is_plain_bool(predicate, kind):
     names = ("occluder_type", "occlusion_degree", "w", "h", "orientation")
     table = pd.DataFrame({name: pd.array([None, -1], dtype=kind) for name in names}, index=[7, 9])
@@ -105,3 +105,28 @@ def test_the_papers_counts_add_up():
     c = filters.PAPER_COUNTS
     assert (c["stage1"], c["stage2"], c["stage3"]) == (9_517, 8_938, 1_695)
     assert c["picked"] + c["stock"] == c["stage3"]
+
+
+def test_the_counts_of_the_real_mafa_are_asserted_and_others_left_alone(pool):
+    assert filters.check_counts(pool) is None
+    c = filters.PAPER_COUNTS
+    # A label file as long as the real one, with exactly as many faces of each kind as the paper says.
+    side, front = c["stage1"] - c["stage2"], c["stage2"]
+    rest = filters.MAFA_TRAIN_FACES - front - side
+    orientation = np.repeat([3, 5, 3], [front, side, rest])
+    kind = np.repeat([1, 1, 2], [front, side, rest])
+    real = pd.DataFrame({"orientation": orientation, "occluder_type": kind, "occlusion_degree": 3, "w": 60, "h": 60})
+    assert filters.check_counts(real) == "MAFA's labels give 9,517 and 8,938 faces, as the paper says"
+    with pytest.raises(ValueError, match="give 9,516 and 8,937 faces for stages 1 and 2, the paper 9,517 and 8,938"):
+        filters.check_counts(real.assign(w=real["w"].where(real.index != 0, 59)))
+
+
+def test_every_step_of_the_paper_says_why_and_the_funnel_hands_it_on(pool):
+    _, counts = filters.funnel(pool, filters.paper_steps())
+    assert counts["why"].tolist()[0] == ""
+    assert counts["why"].iloc[1:].str.contains("§").all()
+
+
+def test_unusable_rows_do_not_pass():
+    table = pd.DataFrame({"reason": ["", "picture missing", None]})
+    assert filters.usable(table).tolist() == [True, False, True]

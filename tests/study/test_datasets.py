@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib.gan import TrainConfig
 from lib.study.config import STAGES, TABLE_1, StudyError
-from lib.study.datasets import load_test_set, prepare_A, prepare_B, prepare_scenes, train_data
+from lib.study.datasets import load_test_set, pool_B, prepare_A, prepare_B, prepare_scenes, train_data
 from lib.study.rule_based import warp_A
 from lib.study.runs import read_failures
 from lib.study.sources import landmarks_of
@@ -23,7 +23,7 @@ def pixels(path):
 
 
 def test_set_B_is_nested_and_its_funnel_counts_the_same(trained):
-    table, funnel = prepare_B(trained)
+    table, (_, funnel) = prepare_B(trained), pool_B(trained)
     assert not (table["stage3"] & ~table["stage2"]).any()
     assert not (table["stage2"] & ~table["stage1"]).any()
     assert table["stage1"].all()
@@ -38,7 +38,7 @@ def test_set_B_is_nested_and_its_funnel_counts_the_same(trained):
 
 
 def test_nobody_is_in_training_and_test_or_in_both_sets(trained):
-    table_A, (table_B, _) = prepare_A(trained), prepare_B(trained)
+    table_A, table_B = prepare_A(trained), prepare_B(trained)
     for table in (table_A, table_B):
         people = table.groupby("split")["identity"].agg(set)
         assert people["train"]
@@ -98,7 +98,7 @@ def test_unreadable_pictures_stop_only_when_all_are(trained, copy_of):
     for folder in (study.cache_dir).glob("*/masked"):
         for path in sorted(folder.glob("*.png"))[:1]:
             path.write_bytes(b"\x89PNG broken")
-    table, _ = prepare_B(study, progress=False)
+    table = prepare_B(study, progress=False)
     failures = read_failures(study)
     assert len(failures)
     assert not set(failures["file"]) & set(table["source"])

@@ -48,7 +48,7 @@ def test_a_grid_of_nothing_is_refused():
 def test_figures_are_out_of_pyplots_hands(faces):
     plt.close("all")
     display.grid(faces)
-    display.count_bars(pd.DataFrame({"step": ["a"], "kept": [3]}), "kept", "step")
+    display.funnel_chart(pd.DataFrame({"step": ["a"], "kept": [3], "removed": [0], "why": [""]}))
     assert plt.get_fignums() == []
 
 
@@ -73,9 +73,16 @@ def test_change_curves_mark_the_threshold():
     assert any(np.allclose(line.get_ydata(), 0.15) for line in fig.axes[0].lines)
 
 
-def test_count_bars_write_the_numbers():
-    fig = display.count_bars(pd.DataFrame({"step": ["all", "left"], "kept": [9517, 8938]}), "kept", "step")
-    assert {"9,517", "8,938"} <= {text.get_text() for text in fig.axes[0].texts}
+def test_the_funnel_writes_numbers_shares_and_reasons_and_shows_what_was_removed(faces):
+    funnel = pd.DataFrame({"step": ["all faces", "stage2: front facing"], "kept": [9517, 8938], "removed": [0, 579],
+                           "why": ["", "B varies more than A"]})  # fmt: skip
+    fig = display.funnel_chart(funnel, {"stage2: front facing": [None, *faces[:2]]}, shown=4)
+    words = {text.get_text() for ax in fig.axes for text in ax.texts}
+    assert {"9,517", "8,938 · −579 (6%)", "stage2: front facing", "B varies more than A"} <= words
+    assert [len(ax.images) for ax in fig.axes].count(1) == 2
+    bars = [bar.get_width() for ax in fig.axes for bar in ax.patches]
+    assert bars == [9517, 8938, 579]
+    assert len(display.funnel_chart(funnel).axes) == 2
 
 
 def test_strips_label_their_rows(tmp_path, faces):

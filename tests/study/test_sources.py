@@ -13,11 +13,11 @@ from lib.data.prepare import crop_box
 from lib.study.config import STAGES, StudyError
 from lib.study.datasets import (
     load_test_set,
+    pool_B,
     pool_pictures,
     prepare_A,
     prepare_B,
     prepare_scenes,
-    read_pool,
     train_data,
 )
 from lib.study.rule_based import warp_A
@@ -39,7 +39,7 @@ def noise(seed, size=40):
 
 # ------------------------------------------------------------------------------------------------- the face world
 def test_face_world_b_is_two_pools_with_mafas_columns(trained):
-    table, _ = prepare_B(trained)
+    table = prepare_B(trained)
     assert set(table["pool"]) == {"wide", "tidy"}
     picked = table[table["stage3"]]
     assert (picked["mask_kind"] == "surgical").all()
@@ -76,7 +76,7 @@ def open_folders(folders, tmp_path, name="mine"):
 
 def test_folders_from_pictures_to_training_data(folders, tmp_path):
     study = open_folders(folders, tmp_path)
-    table_B, funnel = prepare_B(study, progress=False)
+    table_B, (_, funnel) = prepare_B(study, progress=False), pool_B(study)
     assert len(table_B) == 10
     assert table_B["image"].is_unique
     assert funnel["kept"].tolist()[-1] == 10
@@ -225,12 +225,12 @@ def paper(tmp_path):
 
 
 def test_mafa_goes_through_the_papers_funnel(paper):
-    table, funnel = prepare_B(paper, progress=False)
+    table, (_, funnel) = prepare_B(paper, progress=False), pool_B(paper)
     assert funnel["step"].tolist() == [
-        "all faces", "stage1: simple mask", "stage1: fully occluded", "stage1: at least 60 px", "stage2: front facing",
-        "stage3: hand-picked", "stage3: + crops of stock photographs",
+        "all faces", "stage1: usable", "stage1: simple mask", "stage1: fully occluded", "stage1: at least 60 px",
+        "stage2: front facing", "stage3: hand-picked", "stage3: + crops of stock photographs",
     ]  # fmt: skip
-    assert funnel["kept"].tolist() == [12, 10, 9, 8, 7, 6, 8]
+    assert funnel["kept"].tolist() == [12, 12, 10, 9, 8, 7, 6, 8]
     # The box outside its picture passes by its numbers, cannot be cropped, and is listed.
     assert len(table) == 8 + 2 - 1
     assert "outside a picture" in read_failures(paper)["reason"].item()
@@ -249,7 +249,7 @@ def test_faces_are_cropped_to_their_box_and_not_beyond_the_picture(paper):
 
 
 def test_faces_of_one_picture_stay_on_one_side(paper):
-    table, _ = prepare_B(paper, progress=False)
+    table = prepare_B(paper, progress=False)
     for _, rows in table[~table["image"].str.startswith("stock_")].groupby("source"):
         assert rows["split"].nunique() == 1
 
@@ -282,11 +282,10 @@ def test_cmfd_without_any_full_face_says_so(paper):
 def test_an_unreadable_masked_face_is_counted_listed_and_does_not_stop_the_study(folders, tmp_path):
     (folders[1] / "text.jpg").write_text("no picture")
     study = open_folders(folders, tmp_path)
-    table, funnel = prepare_B(study, progress=False)
+    table, (pool, funnel) = prepare_B(study, progress=False), pool_B(study)
     assert len(table) == 10
     assert funnel.set_index("step")["removed"]["stage1: readable pictures"] == 1
     assert read_failures(study)["file"].str.endswith("text.jpg").any()
-    pool = read_pool(study)
     shown = pool_pictures(study, pool)
     assert [picture is None for picture in shown] == pool["removed_by"].ne("").tolist()
     (folders[1] / "text.jpg").unlink()
