@@ -65,9 +65,9 @@ def prepare_B(study: Study, progress: bool = True) -> pd.DataFrame:
     if study.data == "paper" and picking is None:
         raise StudyError(
             f"{int(pool['stage2'].sum())} faces of MAFA pass the filters of stage 2 and wait for hand-picking: pick "
-            f"them in notebook 01, or write {folder / 'selection.csv'} (image, face, decision: accept or reject; candidates "
-            f"are the rows of {folder / 'pool.csv'} with stage2 true, `image` is their column original) or name one "
-            "with --selection; then run the same command"
+            f"them in notebook 01, write {folder / 'selection.csv'} (image, face, decision: accept or reject; "
+            f"candidates are the rows of {folder / 'pool.csv'} with stage2 true, `image` is their column original) or "
+            "name one with --selection; then run the same command"
         )
     table = pool[pool["stage1"] | pool["stage3"]].reset_index(drop=True)
     table = _write_pictures(study, table, folder / "images", "set B", progress)
