@@ -16,13 +16,13 @@ from lib.data.files import write_json, write_table
 from lib.warp.landmarks import LANDMARK_COLUMNS, write_landmarks
 
 COLUMNS = (
-    *("source", "output", "region", "source_sha256", "face", "status", "x", "y", "w", "h", "score", "params", "seed"),
-    *("warp_seed", "noise_seed", "checkpoint", "checkpoint_sha256", "mask_x", "mask_y", "mask_w", "mask_h"),
+    *("source", "output", "region", "source_sha256", "face", "status", "x", "y", "w", "h", "score", "params", "order"),
+    *("seed", "warp_seed", "noise_seed", "checkpoint", "checkpoint_sha256", "mask_x", "mask_y", "mask_w", "mask_h"),
     *("width", "height", "notes", "reason", "seconds"),
 )
 WHOLE = (
     *("face", "x", "y", "w", "h", "mask_x", "mask_y", "mask_w", "mask_h", "width", "height"),
-    *("seed", "warp_seed", "noise_seed"),
+    *("order", "seed", "warp_seed", "noise_seed"),
 )
 FAILURES = ("file", "face", "kind", "reason")
 PACKAGES = ("numpy", "torch", "pillow", "scipy", "dlib-bin", "pandas", "safetensors")
@@ -145,6 +145,7 @@ def _rows(record: dict, fingerprint: dict) -> list[dict]:
         params = json.dumps(face["params"], sort_keys=True)
         seeds = {name: face[name] for name in ("warp_seed", "noise_seed")}
         told = {"face": face["face"], "status": face["status"], "score": face["score"], "params": params}
+        told |= {"order": face["order"]}  # masks were laid on in this order: where two overlap it matters
         told["reason"] = reasons.get(face["face"], "")
         rows.append({**common, **told, **seeds, **dict(zip("xywh", face["box"])), **mask})
     return rows

@@ -109,8 +109,8 @@ def _lay_masks(stepped: Stepped, in_dir: Path, options: Options, size: int | Non
     faces.sort(key=lambda item: (item[1].box[2] * item[1].box[3], -item[0]))
     faces = faces[-1:] if options.largest_only else faces
     config, asked = options.warp_config(), []
-    for index, face in faces:
-        row = _describe(index, face, options.seed, source)
+    for order, (index, face) in enumerate(faces):
+        row = _describe(index, face, options.seed, source) | {"order": order}
         record["faces"].append(row)
         params = sample_warp_params(np.random.default_rng(row["warp_seed"]), config)
         row["params"] = params.to_dict()

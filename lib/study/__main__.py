@@ -104,7 +104,9 @@ def main(argv: list[str] | None = None) -> int:
             "mend the cause (the message names it) and run the same command: finished notebooks are skipped"
         )
         return 1
-    print(f"executed notebooks: {study.root / 'notebooks'}\nfigures: {study.figures_dir}")
+    print(f"executed notebooks: {study.root / 'notebooks'}")
+    if study.figures_dir.is_dir():
+        print(f"figures: {study.figures_dir}")
     return 0
 
 

@@ -66,11 +66,11 @@ def pick(notebooks: list[Path], only: list[str] | None = None, start: str | None
     return chosen
 
 
-def parameters_of(notebook: Path) -> set[str]:
-    """Names that the notebook's `parameters` cell sets."""
+def parameters_of(notebook: Path) -> dict:
+    """What the notebook's `parameters` cell sets: name → value."""
     tagged = (c for c in read_json(notebook)["cells"] if "parameters" in c["metadata"].get("tags", []))
     lines = [line for cell in tagged for line in ast.parse("".join(cell["source"])).body]
-    return {line.targets[0].id for line in lines if isinstance(line, ast.Assign)}
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in lines if isinstance(line, ast.Assign)}
 
 
 @contextmanager
@@ -167,6 +167,16 @@ def check_settings(study: Study, stages: list[str], given: dict, force: bool) ->
     return f"finished stages stay as they were trained; --force trains them anew: {', '.join(kept)}" if kept else ""
 
 
+def _ran_with(before: dict, source: Path, asked: dict) -> str:
+    """What a finished notebook ran with where something else is asked of it now; "" where nothing else is.
+
+    `REMEMBERED` settings are left to `check_settings`, which asks the stages themselves.
+    """
+    ran = parameters_of(source) | before.get("parameters", {})
+    other = [key for key in asked if key in ran and key not in REMEMBERED and ran[key] != asked[key]]
+    return ", ".join(f"{key} {ran[key]!r}" for key in sorted(other))
+
+
 def run_notebook(study: Study, source: Path, parameters: dict, quiet: bool = False) -> Outcome:
     """Execute one notebook; its executed copy ends in `runs/<study>/notebooks/` whether it succeeds or fails.
 
@@ -248,6 +258,8 @@ def run_study(
                 note = (
                     "" if before.get("source") == digest else "; the notebook has changed since: --force runs it again"
                 )
+                if other := _ran_with(before, source, parameters):
+                    note = f"; it ran with {other}: --force runs it again"
                 if newer := newer_before(status, source, every):
                     note = f"; {newer} has run since: --from {source.stem[:2]} --force makes this anew"
                 say(f"{head} skipped (finished {before['end']}{note})")
@@ -260,7 +272,8 @@ def run_study(
             stage = STAGE_OF_NOTEBOOK.get(source.stem)
             own = trained_with(study, stage) if stage and has_weights(study, stage) else {}  # it goes on with its own
             values = parameters | {key: own[key] for key in REMEMBERED if key in own}
-            extra = {key: values[key] for key in values.keys() & parameters_of(source)}
+            extra = {key: values[key] for key in values.keys() & parameters_of(source).keys()}
+            status[source.stem]["parameters"] = extra
             outcome = run_notebook(study, source, given | extra)
             status[source.stem] |= {"status": outcome.status, "end": now(), "seconds": round(outcome.seconds, 1)}
             if outcome.status == "failed":

@@ -243,10 +243,14 @@ def test_settings_reach_the_notebooks_that_have_such_a_parameter(empty, notebook
     source = nbformat.read(path, 4)
     source.cells[0].source += '\ndevices = 1  # processes\ncompile = "auto"'
     nbformat.write(source, path)
-    assert driver.parameters_of(path) == {"name", "profile", "data", "seed", "runs_dir", "devices", "compile"}
+    assert driver.parameters_of(path).keys() == {"name", "profile", "data", "seed", "runs_dir", "devices", "compile"}
+    assert driver.parameters_of(path)["devices"] == 1
     run_study(empty, parameters={"devices": 2, "compile": "off", "epochs": 3}, notebooks=notebooks, say=silent)
     assert set(given["00_first"]) == {"name", "profile", "data", "seed", "runs_dir"}
     assert given["02_third"] == given["00_first"] | {"devices": 2, "compile": "off"}
+    told = []
+    run_study(empty, parameters={"devices": 3, "compile": "off"}, notebooks=notebooks, say=told.append)
+    assert [line.endswith("; it ran with devices 2: --force runs it again)") for line in told] == [False, False, True]
 
 
 def test_the_command_passes_on_what_was_given_and_nothing_else(tmp_path, monkeypatch, capsys):
@@ -269,7 +273,7 @@ def test_every_training_notebook_takes_the_commands_settings():
     for path in pick(list_notebooks(), start="04"):
         if path.stem in driver.STAGE_OF_NOTEBOOK:
             expected = {"device", "devices", "compile", "epochs", "batch_size", "seed"}
-            assert expected <= driver.parameters_of(path), path.stem
+            assert expected <= driver.parameters_of(path).keys(), path.stem
 
 
 def half_made(study, stage, status="finished", epochs=2, batch_size=4, weights=True):
