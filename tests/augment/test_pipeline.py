@@ -14,7 +14,15 @@ from PIL import Image
 from lib.augment import AugmentError, Options, augment_folder
 from lib.augment.journal import NAME
 from lib.data.images import read_image
-from lib.warp import WarpParams, apply_warp, apply_warps, landmarks_array, read_landmarks
+from lib.warp import (
+    WarpParams,
+    apply_warp,
+    apply_warps,
+    landmarks_array,
+    landmarks_table,
+    read_landmarks,
+    write_landmarks,
+)
 
 RULE = Options(rule_only=True, workers=0, progress=False)
 
@@ -169,6 +177,30 @@ def test_the_manifest_replays_a_face_to_the_bit(faces, plain):
     again = apply_warp(read_image(faces / "one.png").pixels, points, params)
     np.testing.assert_array_equal(again.image, pixels(out / row["output"]))
     np.testing.assert_array_equal(again.region, pixels(out / row["region"]))
+
+
+def test_overlapping_masks_are_replayed_in_the_manifests_order(faces, plain, tmp_path):
+    table = read_landmarks(plain[0] / "landmarks.csv").query("image == 'one.png'")
+    points = landmarks_array(table)[0]
+    middle = points.mean(axis=0)
+    three = [(0.6 * (points - middle) + middle + shift) for shift in ((0, 0), (9, 4), (-8, 9))]
+    three[1] = 0.9 * (three[1] - middle) + middle
+    write_landmarks(tmp_path / "three.csv", landmarks_table(("one.png", k, p) for k, p in enumerate(three)))
+    (tmp_path / "in").mkdir()
+    shutil.copy(faces / "one.png", tmp_path / "in")
+    augment_folder(tmp_path / "in", tmp_path / "out", replace(RULE, landmarks=tmp_path / "three.csv"))
+    manifest = pd.read_csv(tmp_path / "out" / "manifest.csv")
+    assert sorted(manifest["order"]) == [0, 1, 2]
+    assert manifest["order"].tolist() != [0, 1, 2]
+    kept = landmarks_array(read_landmarks(tmp_path / "out" / "landmarks.csv"))
+
+    def replay(rows):
+        asked = [(0, kept[row.face], WarpParams.from_dict(json.loads(row.params))) for row in rows.itertuples()]
+        return apply_warps([read_image(faces / "one.png").pixels], asked)[0][0]
+
+    written = pixels(tmp_path / "out" / "images" / "one.png")
+    assert np.array_equal(replay(manifest.sort_values("order")), written)
+    assert not np.array_equal(replay(manifest), written)
 
 
 def test_the_tables_agree(plain, translated, checkpoint):
