@@ -27,6 +27,7 @@ from lib.data.stack import ImageStack, pack, pack_tensors
 from lib.gan import TrainData
 from lib.study import sources
 from lib.study.config import Stage, StudyError
+from lib.study.ranking import ranked
 from lib.study.runs import Study
 from lib.warp import load_non_mask, non_mask_path
 
@@ -38,15 +39,15 @@ def pool_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFr
         The pool: `stage1` … `stage3` say what each face passes, `removed_by` which step took it out (empty: none). And
         the funnel's counts: step, kept, removed, why.
     """
-    folder, picking = study.data_dir / "B", _picking(study)
-    if (folder / "pool.json").exists() and read_json(folder / "pool.json") == {"selection": picking}:
+    folder, picked = study.data_dir / "B", _picked(study)
+    if (folder / "pool.json").exists() and read_json(folder / "pool.json") == picked:
         text = {"removed_by": str, "reason": str, "identity": str}
         pool = pd.read_csv(folder / "pool.csv", dtype=text).fillna(dict.fromkeys(text, ""))
         return pool, pd.read_csv(folder / "funnel.csv", keep_default_na=False)
     pool, funnel = sources.collect_B(study, progress)
     write_table(folder / "pool.csv", pool)
     write_table(folder / "funnel.csv", funnel)
-    write_json(folder / "pool.json", {"selection": picking})
+    write_json(folder / "pool.json", picked)
     return pool, funnel
 
 
@@ -58,11 +59,11 @@ def prepare_B(study: Study, progress: bool = True) -> pd.DataFrame:
     Raises:
         StudyError: nothing is left after the filters, or nobody has hand-picked MAFA's faces yet.
     """
-    folder, picking = study.data_dir / "B", _picking(study)
-    if is_done(folder) and read_json(folder / "done.json")["selection"] == picking:
+    folder, picked = study.data_dir / "B", _picked(study)
+    if is_done(folder) and read_json(folder / "done.json").get("picked") == picked:
         return pd.read_csv(folder / "faces.csv")
     pool, _ = pool_B(study, progress)
-    if study.data == "paper" and picking is None:
+    if study.data == "paper" and picked["selection"] is None:
         raise StudyError(
             f"{int(pool['stage2'].sum())} faces of MAFA pass the filters of stage 2 and wait for hand-picking: pick "
             f"them in notebook 01, write {folder / 'selection.csv'} (image, face, decision: accept or reject; "
@@ -75,13 +76,14 @@ def prepare_B(study: Study, progress: bool = True) -> pd.DataFrame:
         raise StudyError(f"{study.name}: no picture is left in set B after the filters; see {folder / 'funnel.csv'}")
     _held_out(table, "masked faces that pass all filters for set B")
     write_table(folder / "faces.csv", table)
-    finish(folder, pictures=len(table), selection=picking)
+    finish(folder, pictures=len(table), picked=picked)
     return table
 
 
-def _picking(study: Study) -> str | None:
-    selection = sources.selection_file(study)
-    return sha256(selection) if selection else None
+def _picked(study: Study) -> dict[str, str | None]:
+    """The hand-picking and the drawn squares that set B rests on, by their hashes."""
+    files = {"selection": sources.selection_file(study), "crops": sources.crops_file(study)}
+    return {name: sha256(path) if path else None for name, path in files.items()}
 
 
 def pool_pictures(study: Study, rows: pd.DataFrame) -> list[np.ndarray | None]:
@@ -92,11 +94,30 @@ def pool_pictures(study: Study, rows: pd.DataFrame) -> list[np.ndarray | None]:
 
     def read(row) -> np.ndarray | None:
         try:
-            return _read_picture(row, study.profile.size)
+            return resize(pool_crop(row), study.profile.size)
         except ValueError:
             return None
 
     return [read(row) for row in rows.itertuples()]
+
+
+def pool_crop(row) -> np.ndarray:
+    """A face of the pool as its source shows it: uint8 [H, W, 3], its box where it has one, else the whole picture.
+
+    row: of `table.itertuples()`. Raises ValueError where it cannot be read.
+    """
+    pixels, crop = read_image(Path(row.source)).pixels, getattr(row, "crop", False)
+    return crop_box(pixels, row.x, row.y, row.w, row.h) if pd.notna(crop) and crop else pixels
+
+
+def candidates_B(study: Study, progress: bool = True) -> pd.DataFrame:
+    """The faces that wait for hand-picking: those of the pool that pass stage 2, named as a selection names them, with
+    the columns of `lib.study.ranking` and its `score`."""
+    pool, _ = pool_B(study, progress)
+    waiting = pool[pool["stage2"]]
+    if "original" in waiting:
+        waiting = waiting.assign(image=waiting["original"])
+    return ranked(waiting.reset_index(drop=True), pool_crop, study.data_dir / "B" / "ranking.csv", progress=progress)
 
 
 def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
@@ -245,13 +266,6 @@ def _held_out(table: pd.DataFrame, what: str) -> None:
         raise StudyError(
             f"too few {what}: {len(table)}; a fifth is held out, so at least five are needed, of five people"
         )
-
-
-def _read_picture(row, size: int) -> np.ndarray:
-    pixels = read_image(Path(row.source)).pixels
-    if getattr(row, "crop", False):
-        pixels = crop_box(pixels, row.x, row.y, row.w, row.h)
-    return resize(pixels, size)
 
 
 def is_done(folder: Path) -> bool:

@@ -197,7 +197,7 @@ def read_failures(study: Study) -> pd.DataFrame:
 
 def progress_bar(table: pd.DataFrame, what: str, shown: bool = True):
     """Iterate a table's rows under a progress bar."""
-    return tqdm(table.itertuples(), total=len(table), desc=what, disable=not shown, ascii=True, mininterval=2)
+    return tqdm(table.itertuples(), total=len(table), desc=what, disable=not shown, ascii=True, mininterval=2, delay=2)
 
 
 def git_state(repository: Path = REPOSITORY) -> dict:

@@ -21,6 +21,7 @@ from lib.data.mafa import read_mafa
 from lib.data.maskedface_net import read_maskedface_net
 from lib.data.prepare import prepare_pictures
 from lib.study.config import StudyError
+from lib.study.crops import read_crops
 from lib.study.runs import Study, add_failure, add_failures, progress_bar
 from lib.warp import landmarks_array, landmarks_table, read_landmarks, write_landmarks
 from lib.warp.faces import find_in, open_cache
@@ -105,14 +106,41 @@ def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     table["image"] = [f"{Path(n).stem}_{f}.png" for n, f in zip(table["image"], table["face"])]
     table["identity"] = [Path(n).stem for n in table["source"]]  # faces of one picture stay on one side of the split
     if study.roots.get("stock"):
-        stock = _named(study.source("stock"), read_folder(study.source("stock")))
-        stock = stock.assign(stage1=False, stage2=False, stage3=True, removed_by="", crop=False)
-        stock["image"] = "stock_" + stock["image"]
+        stock = _stock(study).assign(stage1=False, stage2=False, stage3=True, removed_by="")
         table = pd.concat([table, stock], ignore_index=True)
         row = {"step": "stage3: + crops of stock photographs", "kept": int(table["stage3"].sum()), "removed": 0}
         row["why"] = "the picked set is small (§3)"
         funnel = pd.concat([funnel, pd.DataFrame([row])], ignore_index=True)
     return table, funnel
+
+
+def _stock(study: Study) -> pd.DataFrame:
+    """The crops of stock photographs: squares drawn in notebook 01 or beside the pictures, else each whole picture."""
+    root = study.source("stock")
+    if (drawn := crops_file(study)) is None:
+        table = _named(root, read_folder(root)).assign(crop=False)
+        return table.assign(image="stock_" + table["image"])
+    table = read_crops(drawn)
+    table["source"], table["original"] = [str(root / name) for name in table["image"]], table["image"]
+    table["identity"] = table["image"]  # faces of one picture stay on one side of the split
+    table["image"] = [f"stock_{k:06d}_{Path(n).stem}.png" for k, n in enumerate(table["original"])]
+    return table[["image", "original", "source", "identity", "x", "y", "w", "h"]].assign(face=table["crop"], crop=True)
+
+
+def crops_file(study: Study) -> Path | None:
+    """The squares drawn on stock photographs: data/B/crops.csv, or crops.csv beside the photographs; None for none."""
+    if study.data != "paper" or not study.roots.get("stock"):
+        return None
+    places = (study.data_dir / "B" / "crops.csv", study.source("stock") / "crops.csv")
+    return next((path for path in places if path.is_file()), None)
+
+
+def picking_file(study: Study) -> Path:
+    """Where notebook 01 writes the hand-picking: into the file that counts (`selection_file`), or a new one in the
+    study. The face world picks by what it knows; there it is for practice and counts for nothing."""
+    if study.data == "faceworld":
+        return study.data_dir / "B" / "practice.csv"
+    return selection_file(study) or study.data_dir / "B" / "selection.csv"
 
 
 # ------------------------------------------------------------------------------------------------------- set A

@@ -8,12 +8,14 @@ from scipy.io import savemat
 from scipy.ndimage import binary_dilation
 
 from lib.data import curation, faceworld
-from lib.data.images import read_image
+from lib.data.images import read_image, resize
 from lib.data.prepare import crop_box
 from lib.study.config import STAGES, StudyError
 from lib.study.datasets import (
+    candidates_B,
     load_test_set,
     pool_B,
+    pool_crop,
     pool_pictures,
     prepare_A,
     prepare_B,
@@ -22,7 +24,7 @@ from lib.study.datasets import (
 )
 from lib.study.rule_based import warp_A
 from lib.study.runs import open_study, read_failures
-from lib.study.sources import collect_A, collect_B, landmarks_of
+from lib.study.sources import collect_A, collect_B, landmarks_of, picking_file
 from lib.warp import landmarks_table, load_non_mask, write_landmarks
 
 
@@ -236,6 +238,40 @@ def test_mafa_goes_through_the_papers_funnel(paper):
     assert "outside a picture" in read_failures(paper)["reason"].item()
     assert table["stage3"].sum() == 7
     assert not table.loc[table["image"].str.startswith("stock_"), ["stage1", "stage2"]].any().any()
+
+
+def test_squares_drawn_on_stock_photographs_become_faces_of_set_b(paper):
+    prepare_B(paper, progress=False)
+    root = paper.source("stock")
+    rows = [("0.jpg", 0, 10, 20, 40, 40), ("0.jpg", 1, 50, 5, 30, 30), ("1.jpg", 0, 0, 0, 90, 90)]
+    crops = pd.DataFrame(rows, columns=["image", "crop", "x", "y", "w", "h"])
+    crops = crops.assign(credit="A", source="B", licence="CC0", by="me", time="2026-01-01T00:00:00", sha256="0" * 64)
+    crops.to_csv(paper.data_dir / "B" / "crops.csv", index=False)
+    table = prepare_B(paper, progress=False)  # made anew
+    stock = table[table["image"].str.startswith("stock_")]
+    assert stock["image"].tolist() == ["stock_000000_0.png", "stock_000001_0.png", "stock_000002_1.png"]
+    assert stock["stage3"].all()
+    assert not stock["stage2"].any()
+    shown = read_image(paper.data_dir / "B" / "images" / "stock_000001_0.png").pixels
+    assert np.array_equal(shown, resize(read_image(root / "0.jpg").pixels[5:35, 50:80], paper.profile.size))
+    assert stock.groupby("identity")["split"].nunique().max() == 1
+
+
+def test_candidates_are_named_as_a_selection_names_them_and_ranked(paper, trained):
+    table = candidates_B(paper, progress=False)
+    pool, _ = pool_B(paper)
+    assert len(table) == pool["stage2"].sum()
+    assert table["image"].str.startswith("train-images/").all()
+    readable = table["reason"].eq("") & table["score"].notna()
+    assert readable.sum() >= len(table) - 1  # the box outside its picture
+    crop = pool_crop(next(table[readable].itertuples()))
+    assert crop.shape[0] >= 60  # at its own size, not the study's
+    accepted = curation.accepted(table, curation.read_selection(paper.source("selection")))
+    assert accepted.sum() == pool["stage3"].sum() - 2  # two are stock photographs
+    face = candidates_B(trained, progress=False)
+    assert face["score"].between(0, 1).all()
+    assert picking_file(trained).name == "practice.csv"  # the face world's sets do not depend on it
+    assert picking_file(paper) == paper.source("selection")
 
 
 def test_faces_are_cropped_to_their_box_and_not_beyond_the_picture(paper):
