@@ -1,8 +1,12 @@
 """Where pictures come from: folders of the user and the paper's sets, in exactly their published layout."""
 
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 from scipy.ndimage import binary_dilation
@@ -24,7 +28,7 @@ from lib.study.datasets import (
 )
 from lib.study.rule_based import warp_A
 from lib.study.runs import open_study, read_failures
-from lib.study.sources import collect_A, collect_B, landmarks_of, picking_file
+from lib.study.sources import _hold_out, collect_A, collect_B, identities_of, landmarks_of, picking_file
 from lib.warp import landmarks_table, load_non_mask, write_landmarks
 
 
@@ -336,3 +340,20 @@ def test_too_few_faces_are_refused_with_the_number_needed(tmp_path):
         StudyError, match=r"too few masked faces .* 3; a fifth is held out, so at least five are needed"
     ):
         prepare_B(open_folders((tmp_path / "a", tmp_path / "b"), tmp_path), progress=False)
+
+
+# ---------------------------------------------------------------------------------------------------------- splits
+@given(
+    st.lists(st.sampled_from(["", "ann", "ben", "cem", "dot", "eva", "fay"]), min_size=1, max_size=60),
+    st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_identities_never_straddle_a_split_and_it_repeats(identities, seed):
+    with TemporaryDirectory() as folder:
+        study = open_study("s", "tiny", seed=seed, runs_dir=folder)
+    table = pd.DataFrame({"image": [f"{k}.png" for k in range(len(identities))], "identity": identities})
+    marked = _hold_out(table, None, study)
+    assert set(marked["split"]) <= {"train", "test"}
+    assert marked.groupby(identities_of(marked))["split"].nunique().max() == 1
+    assert (marked["split"] == "test").sum() <= min(study.profile.count_test, len(table) // 5)
+    assert marked.equals(_hold_out(table, None, study))
