@@ -40,9 +40,11 @@ def read_selection(path: Path | str) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path}: no selection there; make one in notebook 01 or name another file")
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte-order mark
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte-order mark
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         lines, rows = [], []
+        if len(set(reader.fieldnames or [])) < len(reader.fieldnames or []):
+            raise ValueError("line 1 names a column twice")
         for row in reader:
             if None in row or None in row.values():
                 raise ValueError(f"line {reader.line_num} has other than {len(reader.fieldnames)} fields")
@@ -133,7 +135,7 @@ def _fault(row, face: float) -> str:
         return "no image"
     if row.decision not in DECISIONS:
         return f"decision {row.decision!r}, expected {', '.join(DECISIONS)}"
-    if not (face >= 0 and face % 1 == 0):
+    if not (0 <= face < 2**31 and face % 1 == 0):
         return f"face {row.face!r} is no index (0, 1, …)"
     try:
         _instant(row.time)

@@ -8,14 +8,17 @@ has ten times the annotated pictures; the paper's "about 25,000" fit only that a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
-from lib.data.images import ImageError, image_size, list_images
-from lib.data.table import make_table
+from lib.data.files import read_blocks
+from lib.data.images import find_picture, list_images
+from lib.data.table import box_reason, make_table
 
 PUBLISHED = {"images": 2_845, "faces": 5_171, "archive": 28_204}
+_ARCHIVE = (".", "originalPics")  # the archive unpacked in place, or beside the folds under its own name
 
 
 def ellipse_box(major: float, minor: float, angle: float, cx: float, cy: float) -> tuple[float, float, float, float]:
@@ -28,7 +31,8 @@ def ellipse_box(major: float, minor: float, angle: float, cx: float, cy: float) 
 def read_fddb(root: Path | str) -> pd.DataFrame:
     """The annotated faces as a face table; boxes clipped to their picture; ellipse_* columns keep the ellipse.
 
-    A face without its picture keeps the unclipped box and a reason; so does one whose ellipse lies outside.
+    A face without its picture keeps the unclipped box and a reason; so does one whose ellipse lies outside, and those
+    of a picture that is listed again or named outside `root`.
 
     Raises:
         FileNotFoundError: no FDDB-folds with ellipse lists under `root`.
@@ -38,51 +42,35 @@ def read_fddb(root: Path | str) -> pd.DataFrame:
     lists = sorted(root.glob("FDDB-folds/FDDB-fold-*-ellipseList.txt"))
     if not lists:
         raise FileNotFoundError(f"{root}: no FDDB-folds/FDDB-fold-01-ellipseList.txt in it; name FDDB's root folder")
-    rows = []
+    rows, faces_so_far = [], Counter()
     for path in lists:
-        fold = path.name.split("-")[2]
-        text = path.read_text(encoding="utf-8-sig", errors="replace")  # a damaged name shows up as a missing picture
-        lines = iter(enumerate(text.splitlines(), 1))
-        for number, line in lines:
-            if line.strip():
-                rows += _picture(root, path, fold, number, line.strip(), lines)
+        split = f"fold-{path.name.split('-')[2]}"
+        for name, ellipses in read_blocks(path, _ellipse):
+            image, size, why_not = find_picture(root, _ARCHIVE, [f"{name}.jpg"], sizes=True)
+            if name in faces_so_far:
+                why_not = why_not or "picture listed again"
+            for major, minor, angle, cx, cy in ellipses:
+                box = ellipse_box(major, minor, angle, cx, cy)
+                reason = why_not or box_reason(*box, size)
+                x, y, w, h = _clipped(box, size) if size and not reason else box
+                rows.append({"image": image, "face": faces_so_far[name], "x": x, "y": y, "w": w, "h": h, "split": split,
+                             "reason": reason, "ellipse_major": major, "ellipse_minor": minor,
+                             "ellipse_angle_rad": angle, "ellipse_cx": cx, "ellipse_cy": cy})  # fmt: skip
+                faces_so_far[name] += 1
     return make_table(rows)
 
 
-def _picture(root: Path, path: Path, fold: str, number: int, name: str, lines) -> list[dict]:
-    try:
-        number, line = next(lines)
-        count = int(line)
-        if count < 0:
-            raise ValueError("a number of faces below 0")
-        ellipses = []
-        for _ in range(count):
-            number, line = next(lines)
-            ellipses.append([float(value) for value in line.split()[:5]])  # split on any white space
-            if len(ellipses[-1]) < 5 or not all(map(math.isfinite, ellipses[-1])) or min(ellipses[-1][:2]) <= 0:
-                raise ValueError("expected major and minor half axis, angle, centre x and y")
-    except StopIteration:
-        raise ValueError(f"{path}, line {number}: the list breaks off after {name}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}, line {number}: {line!r} is not what belongs after {name} ({error})") from None
-    image, size, reason = root / f"{name}.jpg", None, "picture missing"
-    if image.is_file():
-        try:
-            size = image_size(image)
-        except ImageError as error:
-            reason = f"picture {error.reason}"
-    rows = []
-    for index, (major, minor, angle, cx, cy) in enumerate(ellipses):
-        x, y, w, h = ellipse_box(major, minor, angle, cx, cy)
-        if size:
-            left, top = max(x, 0.0), max(y, 0.0)
-            clipped = left, top, min(x + w, size[0]) - left, min(y + h, size[1]) - top
-            reason = "" if min(clipped[2:]) > 0 else "box outside the picture"
-            x, y, w, h = (x, y, w, h) if reason else clipped
-        rows.append({"image": f"{name}.jpg", "face": index, "x": x, "y": y, "w": w, "h": h, "split": f"fold-{fold}",
-                     "reason": reason, "ellipse_major": major, "ellipse_minor": minor, "ellipse_angle_rad": angle,
-                     "ellipse_cx": cx, "ellipse_cy": cy})  # fmt: skip
-    return rows
+def _ellipse(fields: list[str]) -> list[float]:
+    values = [float(value) for value in fields[:5]]  # the sixth is always 1
+    if len(values) < 5 or not all(map(math.isfinite, values)) or min(values[:2]) <= 0:
+        raise ValueError("expected major and minor half axis, angle, centre x and y")
+    return values
+
+
+def _clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    x, y, w, h = box
+    left, top = max(x, 0.0), max(y, 0.0)
+    return left, top, min(x + w, size[0]) - left, min(y + h, size[1]) - top
 
 
 def pictures(root: Path | str) -> list[Path]:
@@ -91,7 +79,7 @@ def pictures(root: Path | str) -> list[Path]:
     Raises FileNotFoundError when neither folder is there.
     """
     root = Path(root)
-    years = [folder for folder in (root / "2002", root / "2003") if folder.is_dir()]
+    years = [f for archive in _ARCHIVE for year in ("2002", "2003") if (f := root / archive / year).is_dir()]
     if not years:
         raise FileNotFoundError(f"{root}: has neither 2002/ nor 2003/; unpack FDDB's picture archive there")
     return [path for folder in years for path in list_images(folder)]

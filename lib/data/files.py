@@ -1,13 +1,18 @@
-"""Files that are either whole or not there: temporary name in the same folder, flush to disk, rename."""
+"""Files that are either whole or not there: temporary name in the same folder, flush to disk, rename.
+
+And what readers of label files share: names that would lead out of a data set, lists of pictures with their faces.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
 import os
 import uuid
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pandas as pd
@@ -54,7 +59,7 @@ def read_json(path: Path | str):
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte-order mark
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # damaged, not UTF-8, a number of 4,300 digits, nested without end
         raise ValueError(f"{path}: not valid JSON ({error}); delete it or restore it") from error
 
 
@@ -65,7 +70,10 @@ def write_table(path: Path | str, table: pd.DataFrame) -> Path:
     """
     path, buffer = Path(path), io.BytesIO()
     if path.suffix == ".csv":
-        table.to_csv(buffer, index=False)
+        table.to_csv(buffer, index=False, lineterminator="\n")
+        if b"\r" in buffer.getvalue():  # the csv module leaves it unquoted, and it would be read as the end of a line
+            buffer = io.BytesIO()
+            table.to_csv(buffer, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     elif path.suffix == ".parquet":
         try:
             table.to_parquet(buffer, index=False)
@@ -85,6 +93,49 @@ def write_png(path: Path | str, pixels: np.ndarray) -> Path:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return write_bytes(path, buffer.getvalue())
+
+
+def leaves_root(name: str) -> bool:
+    """Whether a relative path, as a label file names it, may lead out of its folder: `..`, absolute, or with a drive.
+
+    Both slashes part folders, whatever the system: the file may come from another one. Links are not looked at.
+    """
+    path = PureWindowsPath(name)
+    return bool(path.anchor) or ".." in path.parts
+
+
+def read_blocks(path: Path | str, numbers: Callable[[list[str]], list[float]]) -> Iterator[tuple[str, list]]:
+    """(picture, its rows) of a list as FDDB and WIDER FACE write it: a path, a count, a line of numbers for each face.
+
+    `numbers` turns the fields of such a line (parted by any white space) into its row, or raises ValueError. A count
+    of 0 may be followed by a line of zeros (WIDER FACE). Blank lines between pictures are passed over.
+
+    Raises ValueError with file and line for a list that breaks off or holds something else.
+    """
+    path = Path(path)
+    # A damaged name becomes a missing picture. Only \n ends a line (and \r\n): names may hold other separators.
+    text = path.read_text(encoding="utf-8-sig", errors="replace").removesuffix("\n")
+    lines, k = text.split("\n"), 0
+    while k < len(lines):
+        name, k = lines[k].strip(), k + 1
+        if not name:
+            continue
+        try:
+            count, rows = int(lines[k]), []
+            if count < 0:
+                raise ValueError("a number of faces below 0")
+            k += 1
+            for _ in range(count):
+                rows.append(numbers(lines[k].split()))
+                k += 1
+            if count == 0 and k < len(lines) and len(zeros := lines[k].split()) >= 4 and set(zeros) == {"0"}:
+                k += 1
+        except IndexError:
+            raise ValueError(f"{path}, line {len(lines)}: the list breaks off after {name}") from None
+        except (ValueError, OverflowError) as error:
+            line = f"line {k + 1}: {lines[k][:200]!r}"
+            raise ValueError(f"{path}, {line} is not what belongs after {name} ({error})") from None
+        yield name, rows
 
 
 def sha256(path: Path | str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from lib.data.files import leaves_root
+
 if TYPE_CHECKING:
     import torch  # imported where it is used: listing and decoding pictures should not wait for it
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")  # whatever the suffix; no EPS, which runs a program
 MAX_PIXELS = 120_000_000  # about 360 MB decoded; beyond that a file is more likely an accident or an attack
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {  # EXIF orientation → what makes the picture upright
@@ -105,6 +109,29 @@ def image_size(path: Path | str) -> tuple[int, int]:
     return _opened(Path(path), MAX_PIXELS, size)
 
 
+def find_picture(
+    root: Path, folders: Sequence[str], names: Sequence[str], sizes: bool = False
+) -> tuple[str, tuple[int, int] | None, str]:
+    """A picture that a label file names: its path relative to `root`, its (width, height), and "".
+
+    It is the first of the `names` that is a file, looked for in each of the `folders` (relative to `root`) in turn.
+    Where there is none: the first name in the first folder, None, and why. A name that leads out of its folder is not
+    looked at. The size is read only with `sizes` (the header is opened); a picture that cannot be opened has none.
+    """
+    places = [name if folder == "." else f"{folder}/{name}" for folder in folders for name in names]
+    if any(map(leaves_root, names)):
+        return places[0], None, "path leaves the data set"
+    for image in places:
+        path = os.path.join(root, image)
+        if not os.path.isfile(path):  # unlike Path.is_file it takes names that are too long or hold a NUL
+            continue
+        try:
+            return image, image_size(path) if sizes else None, ""
+        except ImageError as error:
+            return image, None, f"picture {error.reason}"
+    return places[0], None, "picture missing"
+
+
 def _opened(path: Path, max_pixels: int, use):
     try:
         if not path.is_file():
@@ -113,7 +140,7 @@ def _opened(path: Path, max_pixels: int, use):
             raise ImageError(path, "file is empty")
         # Opened here, not by Pillow: given a path it maps some TIFFs into memory and then mixes up width and height
         # of those that are to be turned by 90 degrees.
-        with _quiet, path.open("rb") as file, Image.open(file) as image:
+        with _quiet, path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 size = f"{image.width} × {image.height}"
                 raise ImageError(path, f"{size} pixels, more than the limit of {max_pixels:,}; scale it down")
@@ -172,7 +199,7 @@ def _decode(path: Path, image: Image.Image) -> Picture:
     notes = [f"first of {frames} frames"] if frames > 1 else []
     deep = any(";16" in str(tile.args if isinstance(tile.args, str) else tile.args[:1]) for tile in image.tile)
     if image.format == "PNG":
-        with Image.open(path) as whole:
+        with Image.open(path, formats=("PNG",)) as whole:
             whole.verify()  # checksums and the end mark; loading alone fills what a damaged file lacks with black
     # Pillow turns a TIFF while loading it. Others are asked later: asked too early, a PNG is decoded on the way, and
     # the error of a damaged one would be lost with those of its EXIF.

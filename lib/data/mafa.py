@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.io import loadmat
 
-from lib.data.table import make_table
+from lib.data.images import find_picture
+from lib.data.matfile import read_mat
+from lib.data.table import BOX_LIMIT_PX, box_reason, make_table
 
 PUBLISHED = {
     "train": {"images": 25_876, "faces": 29_452, "under_60px": 4_802},
@@ -36,12 +37,14 @@ _LAYOUT = {  # split: label folder, label file, array, pictures, columns
 INVALID = 3  # face_type of the test set
 
 
-def read_mafa(root: Path | str, split: str = "train") -> pd.DataFrame:
+def read_mafa(root: Path | str, split: str = "train", sizes: bool = False) -> pd.DataFrame:
     """MAFA as a face table: every row of the label file, in its order.
 
     Besides the table's own columns: eye points, occluder box `occ_*` and glasses box `glasses_*` in picture
     coordinates (−1 where none), occluder_type, occlusion_degree, gender, race, orientation; test: face_type.
-    Rows whose picture is missing, whose box is empty, or whose face is invalid carry a reason.
+    Rows whose picture is missing or named outside `root`, whose box is empty or outside the picture, or whose face is
+    invalid carry a reason. A box beyond the right or lower edge is known only with `sizes`, which opens the header of
+    every picture.
 
     Raises:
         FileNotFoundError: no label file under `root`.
@@ -54,10 +57,10 @@ def read_mafa(root: Path | str, split: str = "train") -> pd.DataFrame:
     path = next((p for p in (root / folder / name, root / name) if p.is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{root}: no {folder}/{name} in it; name MAFA's root folder")
-    where = [f for f in picture_folders if (root / f).is_dir()]
+    where = [f for f in picture_folders if (root / f).is_dir() or f == picture_folders[0]]
     rows, faces_so_far = [], Counter()
     for picture, faces in _records(path, array, len(columns)):
-        image = next((f"{f}/{picture}".removeprefix("./") for f in where if (root / f / picture).is_file()), None)
+        image, size, why_not = find_picture(root, where, [picture], sizes)
         for values in faces:
             row = dict(zip(columns, values))
             for box in ("occ", "glasses"):
@@ -68,39 +71,29 @@ def read_mafa(root: Path | str, split: str = "train") -> pd.DataFrame:
                     row |= {f"{box}_{k}": -1 for k in "xywh"}
             index = faces_so_far[picture]  # goes on counting where a picture is listed twice
             faces_so_far[picture] += 1
-            rows.append({"image": image or f"{picture_folders[0]}/{picture}", "face": index, "split": split, **row,
-                         "reason": _reason(row, image)})  # fmt: skip
+            reason = why_not or box_reason(row["x"], row["y"], row["w"], row["h"], size)
+            reason = reason or ("marked invalid" if row.get("face_type") == INVALID else "")
+            rows.append({"image": image, "face": index, "split": split, **row, "reason": reason})
     return make_table(rows)
-
-
-def _reason(row: dict, image: str | None) -> str:
-    if image is None:
-        return "picture missing"
-    if row["w"] <= 0 or row["h"] <= 0:
-        return "empty box"
-    return "marked invalid" if row.get("face_type") == INVALID else ""
 
 
 def _records(path: Path, array: str, width: int) -> list[tuple[str, list[list[int]]]]:
     """(picture name, rows of `width` Python integers) per entry of the label file."""
-    try:
-        content = loadmat(path)
-    except Exception as error:  # damaged files make the parser raise nearly anything
-        raise ValueError(f"{path}: cannot be read as a MATLAB label file ({error})") from error
-    if array not in content:
-        raise ValueError(f"{path}: has no array {array!r}; it holds {', '.join(k for k in content if k[0] != '_')}")
+    entries = read_mat(path, array)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: {array} is no list of names and their numbers")
     records = []
-    for number, entry in enumerate(content[array].ravel(), 1):
-        try:
-            name, numbers = list(entry)[-2:]  # train: orgImgName, imgName, label; test: name, label
-            while isinstance(name, np.ndarray):  # the name is nested in arrays, once or twice
-                name = name.ravel()[0]
-            # int16 in the file: Python integers, so that no later sum overflows
-            numbers = np.atleast_2d(np.nan_to_num(numbers, nan=-1)) if np.size(numbers) else np.zeros((0, width))
-            faces = numbers.astype(int).tolist()
-        except (TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"{path}: entry {number} of {array} is not a name and its numbers ({error})") from error
-        if faces and len(faces[0]) != width:
-            raise ValueError(f"{path}: {name} has rows of {len(faces[0])} numbers, expected {width}")
-        records.append((str(name), faces))
+    for number, entry in enumerate(entries, 1):
+        name, numbers = (
+            entry[-2:] if len(entry) > 1 else (None, None)
+        )  # train: orgImgName, imgName, label; test: name, label
+        while isinstance(name, list) and name:  # the name is nested in arrays, once or twice
+            name = name[0]
+        if not isinstance(name, str) or not isinstance(numbers, np.ndarray):
+            raise ValueError(f"{path}: entry {number} of {array} is not a name and its numbers")
+        if numbers.size and (numbers.ndim != 2 or numbers.shape[1] != width):
+            raise ValueError(f"{path}: {name} has rows of {numbers.shape[-1]} numbers, expected {width}")
+        # int16 in the file: Python integers, so that no later sum overflows; what is no label stays recognisable
+        numbers = np.nan_to_num(numbers.astype(float), nan=-1).clip(-2 * BOX_LIMIT_PX, 2 * BOX_LIMIT_PX)
+        records.append((name, numbers.astype(int).tolist() if numbers.size else []))
     return records

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.data.ffhq import ID
+from lib.data.ffhq import PUBLISHED as FFHQ
 from lib.data.images import list_images
 from lib.data.table import make_table
 
@@ -21,14 +23,14 @@ WEAR_TYPES = {  # suffix → what stays uncovered
     "Mask_Nose_Mouth": "chin",
     "Mask_Chin": "nose and mouth",
 }
-_NAME = re.compile(r"(\d{5})_(Mask(?:_[A-Z][a-z]+)*)")
+_NAME = re.compile(rf"({ID})_(Mask(?:_[A-Z][a-z]+)*)")
 
 
 def read_maskedface_net(root: Path | str, kind: str = "CMFD") -> pd.DataFrame:
     """The pictures of CMFD or IMFD as a face table with `identity` (the FFHQ id) and `wear_type` (the suffix).
 
     `root` is the folder called `kind` or the one that holds it. Names that follow another pattern keep a reason, and so
-    do wear types that do not belong to `kind` and second copies of a picture.
+    do ids beyond FFHQ's, wear types that do not belong to `kind` and second copies of a picture.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -48,6 +50,8 @@ def read_maskedface_net(root: Path | str, kind: str = "CMFD") -> pd.DataFrame:
         reason = "" if wear in WEAR_TYPES else f"name is not like 41192_Mask{path.suffix}"
         if not reason and (wear == "Mask") != (kind == "CMFD"):
             reason = f"{wear} does not belong into {kind}"
+        if not reason and int(match[1]) >= FFHQ["images"]:
+            reason = f"FFHQ has no face {match[1]}"
         if not reason and path.stem in seen:
             reason = f"second picture named {path.stem}"
         seen.add(path.stem)

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lib.data.files import write_png, write_table
+from lib.data.files import leaves_root, write_png, write_table
 from lib.data.images import ImageError, list_images, read_image, resize
 from lib.data.table import BOX, read_table
 from lib.data.workers import Pool, WorkerCrashed
@@ -115,8 +115,7 @@ def prepare_pictures(
     """
     out = Path(out)
     for name in table["image"]:
-        path = Path(name)
-        if path.is_absolute() or ".." in path.parts or path.suffix != ".png":
+        if leaves_root(name) or not name.endswith(".png"):
             raise ValueError(f"{out}: {name!r} is no place for a picture: expected a relative path ending in .png")
     cut = table["crop"].fillna(False).astype(bool) if "crop" in table else pd.Series(False, table.index)
     rows = zip(table["image"], table["source"], cut, table[list(BOX)].to_numpy() if cut.any() else [()] * len(table))
@@ -203,7 +202,7 @@ def run(args: argparse.Namespace) -> int:
     table = _faces_of(args.table) if args.table else _files_of(args.pictures)
     table["source"] = [str(args.pictures / name) for name in table["original"]]
     table["reason"] = ""
-    bad = [Path(n).is_absolute() or ".." in Path(n).parts for n in table["original"]]
+    bad = [leaves_root(name) for name in table["original"]]
     table.loc[bad, "reason"] = "path leaves the data set"
     sound = table[~pd.Series(bad, table.index)]
     table.loc[sound.index, "reason"] = prepare_pictures(sound, args.out, args.size, args.workers)

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow import parquet
 
 COLUMNS = ("image", "face", "x", "y", "w", "h", "identity", "split", "reason")
 BOX = ("x", "y", "w", "h")
 _DEFAULTS = {"face": 0, "x": np.nan, "y": np.nan, "w": np.nan, "h": np.nan, "identity": "", "split": "", "reason": ""}
+BOX_LIMIT_PX = 1_000_000  # no picture is that long: a box beyond it is damage
 _UNKNOWN = ("", "nan", "NaN")  # read as NaN, but never in the text columns: somebody may be called NaN
 _TEXT = ("image", "identity", "split", "reason")
 
@@ -43,7 +45,7 @@ def make_table(rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
         if name not in table:
             table[name] = value
     for name in _TEXT:
-        table[name] = table[name].astype(object).where(table[name].notna(), "").astype(str)
+        table[name] = _text(table[name])
     _refuse(table["image"] == "", table, None, "has no image")
     for name in BOX:
         table[name] = _numbers(table, name, None).astype(float)
@@ -69,9 +71,24 @@ def validate(table: pd.DataFrame, path: Path | str | None = None) -> pd.DataFram
     _indices(rows, path)
     _refuse(rows["image"].isna() | (rows["image"] == ""), rows, path, "has no image")
     _refuse(rows.duplicated(["image", "face"]), rows, path, "face {face} of {image} is listed twice")
+    endless = np.isinf(rows[list(BOX)].astype(float)).any(axis=1)
+    _refuse(endless & (rows["reason"] == ""), rows, path, "face {face} of {image} has an endless box but no reason")
     broken = (rows["w"] <= 0) | (rows["h"] <= 0)
     _refuse(broken & (rows["reason"] == ""), rows, path, "face {face} of {image} has an empty box but no reason")
     return table
+
+
+def box_reason(x: float, y: float, w: float, h: float, size: tuple[int, int] | None = None) -> str:
+    """Why a box in pixels cannot be used, "" where it can; with the picture's (width, height) also whether it is in it.
+
+    A box that only leaves the picture is fine: it is clipped when cropping.
+    """
+    if not all(abs(value) <= BOX_LIMIT_PX for value in (x, y, w, h)):  # NaN compares False
+        return "box out of range"
+    if w <= 0 or h <= 0:
+        return "empty box"
+    outside = x + w <= 0 or y + h <= 0 or (size is not None and (x >= size[0] or y >= size[1]))
+    return "box outside the picture" if outside else ""
 
 
 def usable(table: pd.DataFrame) -> pd.DataFrame:
@@ -98,12 +115,19 @@ def read_table(path: Path | str) -> pd.DataFrame:
                 path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=dict.fromkeys(others, _UNKNOWN)
             )
         else:
-            table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # the parsers' own errors are ValueErrors
-        raise ValueError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from error
+            content = parquet.read_table(path)
+            content.validate(full=True)  # damaged text would otherwise be found much later
+            table = content.to_pandas()
+    except Exception as error:  # damaged files make the parsers raise nearly anything
+        words = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: cannot be read as a table ({words})") from error
+    if table.columns.has_duplicates:
+        raise ValueError(f"{path}: has the column {table.columns[table.columns.duplicated()][0]!r} twice")
     for name in _TEXT:
         if name in table:
-            table[name] = table[name].fillna("")
+            table[name] = _text(table[name])
+    if table.empty:  # a CSV without rows does not tell the kind of its columns
+        table = table.astype({name: float for name in BOX if name in table})
     return validate(table, path).astype({"face": int})
 
 
@@ -112,9 +136,20 @@ def _spelled(row: dict) -> dict:
     try:
         "".join(value for value in row.values() if isinstance(value, str)).encode()
     except UnicodeEncodeError:
-        text = {k: os.fsencode(v).decode(errors="backslashreplace") for k, v in row.items() if isinstance(v, str)}
-        return {**row, **text, "reason": row.get("reason") or "name is not UTF-8; rename it"}
+        text = {k: _escaped(v) for k, v in row.items() if isinstance(v, str)}
+        return {**row, **text, "reason": text.get("reason") or "name is not UTF-8; rename it"}
     return row
+
+
+def _escaped(text: str) -> str:
+    try:
+        return os.fsencode(text).decode(errors="backslashreplace")  # a file's name: byte by byte
+    except UnicodeEncodeError:  # half of a surrogate pair, from a damaged label file
+        return text.encode(errors="backslashreplace").decode()
+
+
+def _text(values: pd.Series) -> pd.Series:
+    return values.astype(object).where(values.notna(), "").astype(str)
 
 
 def _numbers(table: pd.DataFrame, name: str, path: Path | str | None) -> pd.Series:
@@ -125,7 +160,8 @@ def _numbers(table: pd.DataFrame, name: str, path: Path | str | None) -> pd.Seri
 
 def _indices(table: pd.DataFrame, path: Path | str | None) -> pd.Series:
     values = pd.to_numeric(table["face"], errors="coerce")
-    _refuse(~((values >= 0) & (values % 1 == 0)).astype(bool), table, path, "face is {face!r}, not an index (0, 1, …)")
+    good = (values >= 0) & (values < 2**31) & (values % 1 == 0)
+    _refuse(~good.astype(bool), table, path, "face is {face!r}, not an index (0, 1, …)")
     return values.astype(int)
 
 

@@ -172,3 +172,16 @@ def test_values_left_out_of_some_rows_get_their_defaults():
 def test_any_time_is_later_than_none():
     none, timed = make_selection([row("a", "accept")]), make_selection([row("a", "reject", "1999-01-01")])
     assert merge([timed, none])[0]["decision"].tolist() == ["reject"]
+
+
+def test_carriage_returns_in_a_reason_come_back(tmp_path):
+    selection = make_selection([{"image": "a\rb.jpg", "decision": "accept", "reason": "one\r\ntwo"}])
+    write_selection(tmp_path / "s.csv", selection)
+    pd.testing.assert_frame_equal(read_selection(tmp_path / "s.csv"), selection)
+
+
+def test_a_column_named_twice_and_an_index_beyond_reason_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"selection.csv: .*line 1 names a column twice"):
+        read_selection(written(tmp_path, "a,0,accept,b", header="image,face,decision,image"))
+    with pytest.raises(ValueError, match=r"line 2: face '1e300' is no index"):
+        read_selection(written(tmp_path, "a,1e300,accept,,,"))

@@ -157,3 +157,24 @@ def test_a_picture_without_faces_and_a_byte_order_mark(root):
     path = root / "FDDB-folds" / "FDDB-fold-01-ellipseList.txt"
     path.write_text("2003/01/13/big/img_1087\n1\n2 1 0 4 3 1\na/none\n0\n", encoding="utf-8-sig")
     assert read_fddb(root)["image"].tolist() == ["2003/01/13/big/img_1087.jpg"]
+
+
+def test_pictures_listed_again_and_names_that_leave_have_a_reason(root, touch_picture):
+    (root / "FDDB-folds" / "FDDB-fold-02-ellipseList.txt").write_text(
+        "2002/08/11/big/img_591\n1\n12 8 1.2 26 16 1\n../x\n1\n4 3 0 4 3 1\n"
+    )
+    table = validate(read_fddb(root))
+    assert table["reason"].tolist()[-2:] == ["picture listed again", "path leaves the data set"]
+    assert table["face"].tolist()[-2:] == [1, 0]
+
+
+def test_the_archive_may_lie_in_the_folder_it_is_packed_in(root):
+    (root / "originalPics").mkdir()
+    (root / "2002").rename(root / "originalPics" / "2002")
+    assert read_fddb(root)["image"][0] == "originalPics/2002/08/11/big/img_591.jpg"
+    assert [path.name for path in pictures(root)] == ["img_1087.jpg", "img_591.jpg", "img_265.jpg"]
+
+
+def test_an_ellipse_that_is_no_face_of_any_picture_has_a_reason(root):
+    (root / "FDDB-folds" / "FDDB-fold-02-ellipseList.txt").write_text("2003/01/13/big/img_1087\n1\n1e300 3 0 5 5  1\n")
+    assert read_fddb(root)["reason"].iloc[-1] == "box out of range"

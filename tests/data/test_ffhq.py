@@ -125,3 +125,18 @@ def test_landmarks_mark_the_same_place_in_a_resized_picture(labels):
     y, x = np.mgrid[:128, :128]
     centre = (small * x).sum() / small.sum(), (small * y).sum() / small.sum()
     assert ffhq_landmarks(labels, ["0"], 128)["00000"][0] == pytest.approx(centre, abs=0.02)
+
+
+def test_ids_that_ffhq_does_not_have(tmp_path, touch_picture):
+    for name in ("69999.png", "70000.png", "٠٠٠٠١.png"):
+        touch_picture(name)
+    assert read_ffhq(tmp_path)["reason"].tolist() == ["", "FFHQ has no face 70000", "name is not a five-digit id"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1e30", "1" + "0" * 400, "1e999"])
+def test_landmarks_that_are_no_pixels_are_refused_by_id(labels, value):
+    content = json.loads(labels.read_text())
+    content["0"]["image"]["face_landmarks"][5][1] = "here"
+    labels.write_text(json.dumps(content).replace('"here"', value))
+    with pytest.raises(ValueError, match=r"ffhq-dataset-v2.json: face 0 has"):
+        ffhq_landmarks(labels, ["0"])

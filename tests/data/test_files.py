@@ -178,3 +178,22 @@ def test_png_refuses_an_empty_picture(tmp_path):
 def test_json_saved_by_an_editor_that_marks_the_byte_order_is_read(tmp_path):
     (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf[1]")
     assert files.read_json(tmp_path / "x.json") == [1]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_json_that_no_parser_takes_is_refused_by_name(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=r"x\.json: not valid JSON"):
+        files.read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "leaves"),
+    [
+        ("a/b.jpg", False), ("..a/b..jpg", False), ("", False), ("a/./b", False), ("名/ñ.jpg", False),
+        ("..", True), ("../a", True), ("a/../b", True), ("/a", True), ("\\a", True), ("C:a", True), ("C:\\a", True),
+        ("\\\\host\\share\\a", True), ("a\\..\\b", True), ("//a", True),
+    ],
+)  # fmt: skip
+def test_leaves_root(name, leaves):
+    assert files.leaves_root(name) is leaves

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lib.data import images
-from lib.data.images import ImageError, image_size, list_images, read_image, resize, to_pixels, to_tensor
+from lib.data.images import ImageError, find_picture, image_size, list_images, read_image, resize, to_pixels, to_tensor
 
 
 def save(path, image, **options):
@@ -535,3 +535,40 @@ def test_to_tensor_of_read_only_memory_warns_of_nothing_and_copies():
         tensor = to_tensor(np.moveaxis(stack, 0, -1))
     tensor += 1
     assert stack.max() == 0
+
+
+# --------------------------------------------------------------------------------------- names from label files
+def test_a_picture_is_looked_for_in_every_folder_under_every_name(tmp_path, noise):
+    (tmp_path / "b").mkdir()
+    save(tmp_path / "b" / "1.png", noise(24, 32))
+    assert find_picture(tmp_path, ["a", "b"], ["1.jpg", "1.png"]) == ("b/1.png", None, "")
+    assert find_picture(tmp_path, ["a", "b"], ["1.jpg", "1.png"], sizes=True) == ("b/1.png", (32, 24), "")
+    assert find_picture(tmp_path / "b", ["."], ["1.png"]) == ("1.png", None, "")
+    assert find_picture(tmp_path, ["a", "b"], ["2.jpg", "2.png"]) == ("a/2.jpg", None, "picture missing")
+
+
+@pytest.mark.parametrize("name", ["../x.png", "b/../../x.png", "/etc/x.png", "C:\\x.png"])
+def test_a_name_that_leads_out_is_not_looked_at(tmp_path, noise, name):
+    save(tmp_path / "x.png", noise())
+    (tmp_path / "root" / "b").mkdir(parents=True)
+    assert find_picture(tmp_path / "root", ["."], [name], sizes=True) == (name, None, "path leaves the data set")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0b.png", "", "b", "\ud83d.png"])
+def test_a_name_no_file_can_have_is_missing(tmp_path, name):
+    (tmp_path / "b").mkdir()
+    assert find_picture(tmp_path, ["."], [name], sizes=True)[2] == "picture missing"
+
+
+def test_a_picture_that_cannot_be_opened_has_a_reason(tmp_path, noise):
+    save(tmp_path / "x.png", noise())
+    (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:20])
+    image, size, reason = find_picture(tmp_path, ["."], ["x.png"], sizes=True)
+    assert (image, size) == ("x.png", None)
+    assert reason.startswith("picture ")
+
+
+def test_postscript_is_not_run_whatever_its_name(tmp_path, noise):
+    save(tmp_path / "x.eps", noise()).rename(tmp_path / "x.jpg")
+    with pytest.raises(ImageError, match="is no picture that can be read"):
+        read_image(tmp_path / "x.jpg")

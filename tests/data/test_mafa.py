@@ -135,10 +135,10 @@ def test_errors_name_the_file_and_what_was_expected(tmp_path, train):
         read_mafa(train, "test")
     path = tmp_path / "flat" / "LabelTrainAll.mat"
     write_test_mat(path, [("test_00000001.jpg", [[0] * 18])])
-    with pytest.raises(ValueError, match=r"LabelTrainAll.mat: has no array 'label_train'; it holds LabelTest"):
+    with pytest.raises(ValueError, match=r"LabelTrainAll.mat: has no array 'label_train'; it holds 'LabelTest'"):
         read_mafa(path.parent)
     savemat(path, {"label_train": np.zeros((1, 3))})
-    with pytest.raises(ValueError, match=r"LabelTrainAll.mat: entry 1 of label_train"):
+    with pytest.raises(ValueError, match=r"LabelTrainAll.mat: label_train is no list of names"):
         read_mafa(path.parent)
     array = np.empty((1, 1), [("orgImgName", object), ("imgName", object), ("label", object)])
     array[0, 0] = ("o", "train_00000001.jpg", np.zeros((2, 18), np.int16))
@@ -208,3 +208,49 @@ def test_the_papers_funnel_on_a_small_release(tmp_path):
     assert marked.loc[marked["stage2"], ["occluder_type", "occlusion_degree", "orientation"]].to_numpy().min(
         0
     ).tolist() == [1, 3, 2]
+
+
+def test_names_that_leave_the_root_are_not_followed(tmp_path, touch_picture):
+    root = tmp_path / "root"
+    outside = touch_picture("outside.jpg")
+    names = ["../../../outside.jpg", str(outside), "a/../../../../outside.jpg", "C:\\x.jpg", "x" * 300, "a\0b.jpg"]
+    train_mat(root / "LabelTrainAll.mat", [(name, [EXAMPLE]) for name in names])
+    (root / "train-images" / "images" / "a").mkdir(parents=True)
+    reasons = read_mafa(root, sizes=True)["reason"].tolist()
+    assert reasons == ["path leaves the data set"] * 4 + ["picture missing"] * 2
+
+
+def test_boxes_beyond_the_picture_are_known_with_its_size(tmp_path, touch_picture):
+    beyond, partly, before = list(EXAMPLE), list(EXAMPLE), list(EXAMPLE)
+    beyond[:2], partly[:2], before[:2] = (300, 5), (299, 5), (-185, 5)
+    train_mat(tmp_path / "LabelTrainAll.mat", [("a.jpg", [beyond, partly, before]), ("b.jpg", [EXAMPLE])])
+    touch_picture("train-images/a.jpg", (300, 200))
+    touch_picture("train-images/b.jpg").write_bytes(b"no picture")
+    outside = "box outside the picture"
+    assert read_mafa(tmp_path)["reason"].tolist() == ["", "", outside, ""]
+    assert read_mafa(tmp_path, sizes=True)["reason"].tolist() == [
+        outside, "", outside, "picture is no picture that can be read"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(np.inf, "box out of range"), (-np.inf, "box out of range"), (1e300, "box out of range"), (np.nan, "empty box")],
+)
+def test_numbers_that_are_no_pixels_have_a_reason(tmp_path, touch_picture, value, reason):
+    rows = np.array([EXAMPLE], float)
+    rows[0, 2] = value
+    array = np.empty((1, 1), [("orgImgName", object), ("imgName", object), ("label", object)])
+    array[0, 0] = ("o.jpg", "a.jpg", rows)
+    savemat(tmp_path / "LabelTrainAll.mat", {"label_train": array})
+    touch_picture("a.jpg")
+    assert read_mafa(tmp_path)["reason"].tolist() == [reason]
+
+
+@pytest.mark.parametrize("label", ["text", np.ones((1, 21), complex), np.zeros((2, 3, 21)), np.zeros((1, 20))])
+def test_labels_that_are_no_rows_are_refused_by_name(tmp_path, label):
+    array = np.empty((1, 1), [("orgImgName", object), ("imgName", object), ("label", object)])
+    array[0, 0] = ("o.jpg", "a.jpg", label)
+    savemat(tmp_path / "LabelTrainAll.mat", {"label_train": array})
+    with pytest.raises(ValueError, match=r"LabelTrainAll\.mat: (entry 1 of label_train|a\.jpg has rows of|.*complex)"):
+        read_mafa(tmp_path)

@@ -67,3 +67,11 @@ def test_errors_name_the_folder(tmp_path):
     with pytest.raises(ValueError, match="CMFD: no pictures in it"):
         read_maskedface_net(tmp_path)
     assert PUBLISHED == {"CMFD": 67_049, "IMFD": 66_734}
+
+
+def test_ids_beyond_ffhqs_have_a_reason(tmp_path, touch_picture):
+    for name in ("69999_Mask.jpg", "70000_Mask.jpg", "٠٠٠٠١_Mask.jpg"):
+        touch_picture(f"CMFD/{name}")
+    assert read_maskedface_net(tmp_path)["reason"].tolist() == [
+        "", "FFHQ has no face 70000", "name is not like 41192_Mask.jpg"
+    ]  # fmt: skip

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.data.files import write_table
-from lib.data.table import BOX, COLUMNS, make_table, read_table, usable, validate
+from lib.data.table import BOX, COLUMNS, box_reason, make_table, read_table, usable, validate
 
 ROWS = [
     {"image": "a/1.jpg", "face": 0, "x": -3, "y": 2.5, "w": 10, "h": 12, "identity": "007", "orientation": 3},
@@ -132,3 +132,61 @@ def test_the_frame_given_is_not_changed():
     frame = pd.DataFrame({"image": ["a.jpg"]}, index=[5])
     assert make_table(frame).index.tolist() == [0]
     assert list(frame.columns) == ["image"]
+
+
+def test_an_empty_table_comes_back(tmp_path):
+    for suffix in ("csv", "parquet"):
+        back = read_table(write_table(tmp_path / f"t.{suffix}", make_table([])))
+        assert len(back) == 0
+        assert tuple(back.columns) == COLUMNS
+
+
+def test_damaged_text_in_parquet_is_refused_by_name(tmp_path):
+    path = write_table(tmp_path / "t.parquet", make_table([{"image": "a.png", "identity": "ñññññ"}]))
+    path.write_bytes(path.read_bytes().replace("ñ".encode(), b"\xff\xff"))
+    with pytest.raises(ValueError, match=r"t.parquet: cannot be read as a table"):
+        read_table(path)
+
+
+def test_carriage_returns_in_text_come_back(tmp_path):
+    table = make_table([{"image": "a\rb.png", "identity": "\r"}, {"image": "c\r\n.png"}])
+    pd.testing.assert_frame_equal(read_table(write_table(tmp_path / "t.csv", table)), table)
+
+
+def test_a_reason_that_quotes_such_a_name_is_spelled_out_too():
+    table = make_table([{"image": "b\udcff.jpg", "reason": "b\udcff is no id"}])
+    assert table["reason"].tolist() == ["b\\xff is no id"]
+
+
+def test_half_a_surrogate_pair_is_spelled_out():
+    table = make_table([{"image": "a\ud83d.jpg"}])
+    assert table[["image", "reason"]].to_numpy().tolist() == [["a\\ud83d.jpg", "name is not UTF-8; rename it"]]
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "reason"),
+    [
+        ((5, 5, 10, 10), None, ""),
+        ((-9, -9, 10, 10), (20, 20), ""),
+        ((-10, 5, 10, 10), None, "box outside the picture"),
+        ((5, 20, 10, 10), (20, 20), "box outside the picture"),
+        ((20, 5, 10, 10), (20, 20), "box outside the picture"),
+        ((20, 5, 10, 10), None, ""),
+        ((5, 5, 0, 10), None, "empty box"),
+        ((5, 5, 10, -1), None, "empty box"),
+        ((np.nan, 5, 10, 10), None, "box out of range"),
+        ((5, 5, np.inf, 10), None, "box out of range"),
+        ((5, -1e7, 10, 1e7), None, "box out of range"),
+    ],
+)
+def test_box_reason(box, size, reason):
+    assert box_reason(*box, size) == reason
+
+
+def test_endless_boxes_and_columns_named_twice_are_refused(tmp_path):
+    path = write_table(tmp_path / "t.csv", change(x=[1, np.inf, 1]))
+    with pytest.raises(ValueError, match=r"line 3: face 1 of a/1.jpg has an endless box"):
+        read_table(path)
+    path.write_text("image,image," + path.read_text().split(",", 2)[2])
+    with pytest.raises(ValueError, match=r"t.csv: lacks the column face"):  # the second became image.1
+        read_table(path)

@@ -1,0 +1,39 @@
+"""Data sets are known by their layout and counted beside what is published."""
+
+from lib.data import mafa, survey
+from lib.data.check import check
+
+
+def counts(report):
+    return {row["what"]: (row["found"], row["verdict"]) for row in report.counts}
+
+
+def test_each_data_set_is_known_by_its_layout(sets):
+    found = survey.recognise(sets)
+    assert dict(found) == {
+        "mafa": sets / "MAFA", "cmfd": sets / "MaskedFace-Net", "imfd": sets / "MaskedFace-Net", "ffhq": sets / "FFHQ",
+        "fddb": sets / "FDDB", "wider": sets / "WIDER", "rmfd": sets / "RMFD", "mfr2": sets / "MFR2",
+        "lfw": sets / "LFW", "mlfw": sets / "MLFW",
+    }  # fmt: skip
+    assert len(found) == 10
+    for kind, folder in found:
+        assert (kind, folder) in survey.recognise(folder)
+    assert survey.recognise(sets / "photos") == [("folder", sets / "photos")]
+    assert survey.recognise(sets / "MaskedFace-Net" / "CMFD") == [("cmfd", sets / "MaskedFace-Net" / "CMFD")]
+
+
+def test_mafas_counts_are_those_of_the_label_file(sets, monkeypatch):
+    monkeypatch.setitem(mafa.PUBLISHED, "train", {"images": 2, "faces": 2, "under_60px": 0})
+    monkeypatch.setattr(survey, "PAPER_COUNTS", {"stage1": 2, "stage2": 3})
+    report = check([sets / "MAFA"], "mafa")[0]
+    verdicts = {what: verdict for what, (_, verdict) in counts(report).items()}
+    assert verdicts["paper's stage1"] == "OK"  # though one of the pictures is missing
+    assert verdicts["paper's stage2"] == "differs by -1"
+
+
+def test_reasons_that_differ_in_names_are_counted_together(tmp_path, touch_picture, capsys):
+    for k in range(3):
+        touch_picture(f"CMFD/a/0000{k}_Mask.jpg")
+        touch_picture(f"CMFD/b/0000{k}_Mask.jpg")
+    report = check([tmp_path], "cmfd")[0]
+    assert report.reasons == [{"reason": "second picture named …", "count": 3, "first": "CMFD/b/00000_Mask.jpg"}]
