@@ -18,7 +18,7 @@ from lib.data.files import leaves_root
 if TYPE_CHECKING:
     import torch  # imported where it is used: listing and decoding pictures should not wait for it
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")  # whatever the suffix; no EPS, which runs a program
 MAX_PIXELS = 120_000_000  # about 360 MB decoded; beyond that a file is more likely an accident or an attack
 _EXIF_ORIENTATION = 0x0112
