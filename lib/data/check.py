@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     for report in reports:
         print("\n".join(_lines(report)), end="\n\n")
     bad = sum(bool(report.problems) for report in reports)
-    print(f"{len(reports)} parts, {f'{bad} with problems' if bad else 'all right'}")
+    parts = "1 part" if len(reports) == 1 else f"{len(reports)} parts"
+    print(f"{parts}, {f'{bad} with problems' if bad else 'all right'}")
     if args.json:
         names = ("name", "counts", "reasons", "problems", "notes", "damaged")
         rows = [{"root": str(report.root)} | {name: getattr(report, name) for name in names} for report in reports]

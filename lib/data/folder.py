@@ -26,7 +26,7 @@ def read_folder(root: Path | str, identity_from: str | None = None) -> pd.DataFr
     root = Path(root)
     paths = list_images(root)
     if not paths:
-        raise ValueError(f"{root}: no pictures in it (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, at any depth)")
+        raise ValueError(f"{root}: no pictures in it (.jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, at any depth)")
     rows = []
     for path in paths:
         image = path.relative_to(root)
