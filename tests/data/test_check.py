@@ -43,7 +43,7 @@ def test_what_is_as_published_is_all_right(sets, monkeypatch, capsys):
     assert command.main(["check", root]) == 0
     out = capsys.readouterr().out
     assert "published       2   OK" in out
-    assert "1 parts, all right" in out
+    assert "1 part, all right" in out
 
 
 def test_rmfrds_claim_is_explained(sets, monkeypatch, capsys):
