@@ -201,10 +201,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.out}: lies inside {args.pictures}; choose another folder")
     table = _faces_of(args.table) if args.table else _files_of(args.pictures)
     table["source"] = [str(args.pictures / name) for name in table["original"]]
-    table["reason"] = ""
     bad = [leaves_root(name) for name in table["original"]]
     table.loc[bad, "reason"] = "path leaves the data set"
-    sound = table[~pd.Series(bad, table.index)]
+    sound = table[table["reason"] == ""]
     table.loc[sound.index, "reason"] = prepare_pictures(sound, args.out, args.size, args.workers)
     failed = table["reason"] != ""
     columns = ["image", "source", *([*BOX] if args.table else [])]
@@ -221,13 +220,12 @@ def _files_of(folder: Path) -> pd.DataFrame:
     names = [path.with_suffix(".png").as_posix() for path in paths]
     taken = pd.Series(names).duplicated(keep=False)  # a.jpg beside a.png: both keep their suffix
     names = [f"{path.as_posix()}.png" if double else name for path, name, double in zip(paths, names, taken)]
-    return pd.DataFrame({"image": names, "original": [path.as_posix() for path in paths]})
+    return pd.DataFrame({"image": names, "original": [path.as_posix() for path in paths], "reason": ""})
 
 
 def _faces_of(path: Path) -> pd.DataFrame:
-    table = read_table(path)
-    table = table[table["reason"] == ""].rename(columns={"image": "original"}).reset_index(drop=True)
-    if table.empty:
+    table = read_table(path).rename(columns={"image": "original"})
+    if not (table["reason"] == "").any():
         raise ValueError(f"{path}: has no usable face")
     table["image"] = [f"{Path(n).with_suffix('').as_posix()}_{f}.png" for n, f in zip(table["original"], table["face"])]
     doubled = table["image"].duplicated(keep=False)

@@ -127,7 +127,10 @@ function render({ model, el }) {
   }
 
   // ------------------------------------------------------------------------------------------ drawing
+  const rows = () => tiles().map(tile => tile.row).join();
+  let drawn = null; // the rows that the grid shows
   function drawTiles() {
+    drawn = rows();
     chosen.clear(); pending.clear(); cursor = anchor = 0; shownRow = -1;
     grid.replaceChildren(...tiles().map((tile, k) => h("div", { class: "cu-tile", role: "option", id: `cu-${model.cid ?? "m"}-${k}` },
       tile.src ? h("img", { src: tile.src, alt: "", draggable: "false" }) : h("span", { class: "cu-fault" }, tile.fault),
@@ -135,6 +138,7 @@ function render({ model, el }) {
     drawMarks();
   }
   function drawMarks() {
+    if (drawn !== rows()) { drawTiles(); return; } // marks and state may be told of before the tiles they belong to
     [...grid.children].forEach((node, k) => {
       const mark = marks()[k] ?? {}, decision = pending.get(k) ?? mark.decision;
       node.className = `cu-tile ${decision ? `cu-${decision}` : "cu-open"}${pending.has(k) ? " cu-pending" : ""}${k === cursor ? " cu-cursor" : ""}${mark.differ ? " cu-differ" : ""}`;
@@ -153,6 +157,7 @@ function render({ model, el }) {
   }
   function drawState() {
     const s = state(), c = s.counts, done = c.all - c.undecided;
+    if (drawn !== rows()) drawTiles();
     pending.clear();
     bar.setAttribute("aria-valuemax", c.all); bar.setAttribute("aria-valuenow", done);
     bar.replaceChildren(...["accept", "unsure", "reject"].map(d => h("span", { class: `cu-${d}`, style: `width:${(100 * c[d]) / c.all}%` })));

@@ -37,7 +37,9 @@ MODEL = """async ({ code, css, state }) => {
       const next = await window.python(JSON.stringify({ content, values }));
       const fresh = Object.keys(next).filter(k => JSON.stringify(next[k]) !== JSON.stringify(state[k]));
       Object.assign(state, next);
-      for (const [event, act] of [...heard]) if (event === "change" ? fresh.length : fresh.includes(event.slice(7))) act();
+      // As in a notebook: all values are new before anything is told, and it is told value by value, in their order.
+      for (const k of fresh.sort()) for (const [event, act] of [...heard]) if (event === `change:${k}`) act();
+      for (const [event, act] of [...heard]) if (event === "change" && fresh.length) act();
       window.waiting -= 1;
     });
   };
@@ -144,6 +146,9 @@ def test_three_faces_are_picked_by_keyboard_one_is_undone_and_another_day_it_goe
     two.keys("Shift+A", "n")
     assert on_disk()["09"] == "accept"
     assert two.page.locator(".cu-tile").count() == 2
+    shown = two.page.locator(".cu-tile img").evaluate_all("t => t.map(x => x.src)")
+    assert shown == [tile["src"] for tile in two.widget.tiles]
+    assert two.page.locator(".cu-cursor").get_attribute("aria-label") == "10.png, undecided"
     tile = two.page.locator(".cu-tile").nth(0).bounding_box()
     last = two.page.locator(".cu-tile").nth(1).bounding_box()
     two.page.mouse.move(tile["x"] + 20, tile["y"] + 20)
