@@ -54,7 +54,11 @@ def parser() -> argparse.ArgumentParser:
     paper.add_argument("--ffhq", metavar="DIR", help="FFHQ, the full faces of CMFD")
     paper.add_argument("--fddb", metavar="DIR", help="FDDB with its picture archive, for the pretraining")
     paper.add_argument("--selection", metavar="CSV", help="the hand-picked faces of MAFA (notebook 01)")
-    paper.add_argument("--stock", metavar="DIR", help="stock photographs for set B: with a crops.csv (notebook 01) its squares, else each picture whole")
+    paper.add_argument(
+        "--stock",
+        metavar="DIR",
+        help="stock photographs for set B: with a crops.csv (notebook 01) its squares, else each picture whole",
+    )
     return p
 
 
