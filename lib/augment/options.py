@@ -55,8 +55,9 @@ class Options:
         landmark_cache: A folder that keeps what dlib found by the picture file's hash, for further runs; None for none.
         preset: How masks are put on by rule, one of `lib.warp.PRESETS`; None for "ours" with rule_only, otherwise for
             the one that the generator was trained on.
-        masks: Which masks, as `lib.warp.looks.parse_mix` reads them ("surgical_blue=5, cloth/floral=2, kn95"); None for
-            the preset's own.
+        masks: Which masks, as `lib.warp.looks.parse_mix` reads them ("surgical_blue=5, cloth/floral=2, kn95";
+            "cloth#aa3355@0.6/stripes@0.5=2": a colour and a print on it, how much of each the cloth takes, how often);
+            None for the preset's own.
         wear: How they are worn: "Mask", another of `lib.warp.geometry.WEAR_TYPES`, or "imfd" for a mixture of the three
             wrong ways in MaskedFace-Net's proportions.
         limit: Only the first pictures of the sorted list.
@@ -127,7 +128,7 @@ class Options:
     def warp_config(self) -> WarpConfig:
         """What may be drawn in step one. AugmentError for a preset, mask or way of wearing that does not exist."""
         try:
-            changes = {"mix": parse_mix(self.masks)} if self.masks else {}
+            changes = {"mix": parse_mix(self.masks)} if self.masks is not None else {}
             for item in changes.get("mix", ()):
                 template(item.template)
             changes["wear"] = IMFD_SHARES if self.wear == "imfd" else {self.wear: 1.0}

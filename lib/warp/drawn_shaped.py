@@ -10,6 +10,8 @@ import numpy as np
 
 from lib.warp.sheet import Canvas, Template, cornered_outline, smooth_outline
 
+_P100 = (168.0, 98.0, 122.0)  # the magenta that marks such filters, as felt has it, not as plastic does
+
 
 def _line(distance: np.ndarray, width: float) -> np.ndarray:
     """1 on a line, 0 away from it."""
@@ -194,7 +196,7 @@ def gas(size: int) -> Template:
             + 0.05 * _line(r - 0.122, 0.006)
         )
         ribs = 0.05 * np.cos(2 * np.pi * r / 0.026) * _step(0.100 - r, 0.004)
-        rgb = rgb * (1 - disc[..., None]) + disc[..., None] * np.array([206.0, 132.0, 150.0]) * (cap + ribs)[..., None]
+        rgb = rgb * (1 - disc[..., None]) + disc[..., None] * np.array(_P100) * (cap + ribs)[..., None]
         alpha, dye = np.maximum(alpha, 255 * disc), dye * (1 - disc)
     r = np.hypot(canvas.x, canvas.y - 0.475)
     valve = _step(0.085 - r, 0.0015)

@@ -31,8 +31,12 @@ TIES = (*range(17), 27, 28, 29, 30, 33, 36, 39, 42, 45)
 _ENDS = (0, 1, 15, 16)
 # Focal length in face widths: a portrait at one to two metres. Not given; the pose hardly depends on it.
 _CAMERA = np.diag([9.0, 9.0, 1.0])
-_STEPS = 16  # samples along a ray
-_NOWHERE = -0.05  # head units below the surface, for rays that miss the head
+_STEPS = 12  # samples along a ray
+_REACH = 0.35  # head units along a ray, see `Met`
+# The sheet's flanks fall evenly, about as steeply as rays do at 20° of yaw, which would meet them everywhere and
+# nowhere. Below the height _FLANK, head units, they are bent down, so that a contour has one place.
+_FLANK, _BEND = 0.45, 4.0
+_FALL = 5.0  # how steeply a surface falls away beyond its map, head units per half map
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,45 +172,95 @@ def frontal_grid() -> tuple[np.ndarray, np.ndarray]:
 def surface(name: str) -> torch.Tensor:
     """A mask's height map, float32 [84, 84]: z above the frontal plane, head units; layout as `GenericFace.sheet`."""
     y, x = frontal_grid()
-    return torch.from_numpy(SURFACES[name](x, y, generic_face().sheet.astype(np.float64)).astype(np.float32))
+    height = SURFACES[name](x, y, generic_face().sheet.astype(np.float64))
+    height = height - _BEND * np.clip(_FLANK - height, 0, None) ** 2
+    return torch.from_numpy(height.astype(np.float32))
 
 
 def look_up(maps: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Maps [B, C, 84, 84] at places x, y [B, ...] of the frontal plane: [B, C, ...]; the border's value outside."""
-    gx = (x - X_RANGE[0]) * (2 / (X_RANGE[1] - X_RANGE[0])) - 1
-    gy = (Y_RANGE[1] - y) * (2 / (Y_RANGE[1] - Y_RANGE[0])) - 1
+    return _look_up(maps, *_in_map(x, y))
+
+
+def _in_map(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Head units → [−1, 1] over the maps."""
+    across, down = X_RANGE[1] - X_RANGE[0], Y_RANGE[1] - Y_RANGE[0]
+    return (x - X_RANGE[0]) * (2 / across) - 1, (Y_RANGE[1] - y) * (2 / down) - 1
+
+
+def _look_up(maps: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor) -> torch.Tensor:
     grid = torch.stack([gx, gy], -1).flatten(1, -2).unsqueeze(1)
-    return F.grid_sample(maps, grid, padding_mode="border", align_corners=True).view(*maps.shape[:2], *x.shape[1:])
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=True).view(*maps.shape[:2], *gx.shape[1:])
 
 
-def to_frontal(plane: torch.Tensor, rotations: torch.Tensor, heights: torch.Tensor) -> torch.Tensor:
+@dataclass(frozen=True, eq=False)
+class Met:
+    """Where rays meet a surface, in the frontal plane (y up), head units; float32 [B, n, m] each.
+
+    Near a contour the place where a ray meets the surface changes as the square root of the distance from it, which
+    cannot be interpolated between rays. What can: x, y, where the ray passes deepest under the surface, or comes
+    nearest to it; under, by how much it passes under it there, negative where it misses; depth, the square of the way
+    back along the ray from there to the surface, of the same sign. The place is `places(√depth)`. Where that way is
+    longer than `_REACH`, x, y is a nearer place of the ray. along: float32 [B, 2], a step towards the camera in the
+    frontal plane.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    depth: torch.Tensor
+    under: torch.Tensor
+    along: torch.Tensor
+
+    def places(self, back: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x, y [B, n, m] that far back towards the camera."""
+        return self.x + back * self.along[:, 0, None, None], self.y + back * self.along[:, 1, None, None]
+
+
+def trace(plane: torch.Tensor, rotations: torch.Tensor, heights: torch.Tensor) -> Met:
     """Trace rays through the camera's plane onto turned surfaces.
 
     plane: float32 [B, n, m, 2], (x, y up) in head units, through the head frame's origin. rotations: float32 [B, 3, 3].
-    heights: float32 [B, 1, 84, 84] (`surface`). Returns float32 [B, 3, n, m]: x, y of the frontal plane where the ray
-    first meets the surface (or comes nearest to it), and by how much it goes below the surface, head units: negative
-    where it misses.
+    heights: float32 [B, 1, 84, 84] (`surface`); beyond its border a surface falls away steeply.
     """
     base = plane[..., :1] * rotations[:, None, None, 0] + plane[..., 1:] * rotations[:, None, None, 1]  # at depth 0
     along = rotations[:, 2]  # [B, 3], the camera's direction in the head frame
-    depth = torch.linspace(1.35, -0.45, _STEPS, dtype=plane.dtype, device=plane.device)
-    px, py, pz = (base[..., i, None] + along[:, None, None, i, None] * depth for i in range(3))  # [B, n, m, K]
-    below = look_up(heights, px, py)[:, 0] - pz
-    deepest, where = below.max(-1)
-    inside = below > 0
-    first = torch.where(inside.any(-1), inside.int().argmax(-1), where).clamp(min=1)
+
+    def below(at: torch.Tensor) -> torch.Tensor:
+        """How far below the surface rays are at depths at [B, n, m, K], or [K]."""
+        px, py, pz = (base[..., i, None] + along[:, None, None, i, None] * at for i in range(3))
+        gx, gy = _in_map(px, py)
+        found = _look_up(heights, gx, gy)[:, 0] - pz
+        beyond = gx.abs_().sub_(1).clamp_(min=0).add_(gy.abs_().sub_(1).clamp_(min=0))
+        return found.sub_(beyond, alpha=_FALL)
+
     pick = lambda t, k: t.gather(-1, k.unsqueeze(-1)).squeeze(-1)  # noqa: E731
-    # The deepest point lies between samples: the top of the parabola through the three around it.
-    middle = where.clamp(1, _STEPS - 2)
-    a, b, c = (pick(below, middle + k) for k in (-1, 0, 1))
-    bend = (2 * b - a - c).clamp(min=1e-6)
-    deepest = torch.maximum(
-        deepest, torch.where(bend > 1e-4, b + (a - c).square() / (8 * bend), deepest).clamp(max=0.05)
-    )
-    f0, f1 = pick(below, first - 1), pick(below, first)
-    step = (f0 / (f0 - f1 - 1e-9)).clamp(0, 1)
-    hit = depth[first - 1] + (depth[first] - depth[first - 1]) * torch.where(f1 > 0, step, torch.ones_like(step))
-    x, y = (base[..., i] + along[:, None, None, i] * hit for i in range(2))
-    # Beyond the maps there is no surface, though `look_up` continues it: behind the far cheek a ray would meet that.
-    beyond = (x < X_RANGE[0]) | (x > X_RANGE[1]) | (y < Y_RANGE[0]) | (y > Y_RANGE[1])
-    return torch.stack([x, y, torch.where(beyond, deepest.clamp(max=_NOWHERE), deepest)], 1)
+    depths = torch.linspace(1.35, -0.45, _STEPS, dtype=plane.dtype, device=plane.device)
+    step = float(depths[0] - depths[1])
+    scan = below(depths)
+    inside = scan > 0
+    hits = inside.any(-1)
+    first = inside.int().argmax(-1).clamp(min=1)
+    f0, f1 = pick(scan, first - 1), pick(scan, first)
+    hit = depths[first - 1] - step * (f0 / (f0 - f1 - 1e-9)).clamp(0, 1)
+    # The deepest point lies between samples: the top of a parabola, through samples that then surround it evenly.
+    middle = scan.argmax(-1).clamp(1, _STEPS - 2)
+    deepest = depths[middle] - step * _top(*(pick(scan, middle + k) for k in (-1, 0, 1)))[0]
+    *around, at_hit = below(torch.stack([deepest + step, deepest, deepest - step, hit], -1)).unbind(-1)
+    shift, under, bend = _top(*around)
+    deepest, depth = deepest - step * shift, under / bend * step**2
+    # One step of Newton's for the hit; close to the contour the parabola knows better.
+    hit = hit + (at_hit * step / (f1 - f0).clamp(min=0.05)).clamp(-0.5 * step, 0.5 * step)
+    back = depth.clamp(min=0).sqrt()
+    away = ((back - 0.1) / 0.15).clamp(0, 1)
+    back = torch.where(hits, torch.lerp(back, (hit - deepest).clamp(min=0), away), back)
+    nearer = (back - _REACH).clamp(min=0)
+    depth = torch.where(depth > 0, (back - nearer).square(), depth.clamp(min=-(_REACH**2)))
+    x, y = (base[..., i] + along[:, None, None, i] * (deepest + nearer) for i in range(2))
+    return Met(x, y, depth, under, along[:, :2])
+
+
+def _top(before: torch.Tensor, here: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The parabola through three even samples: where its top lies (−1 … 1 steps), its height, how it bends."""
+    bend = (here - (before + after) / 2).clamp(min=2e-3)
+    shift = ((after - before) / (4 * bend)).clamp(-1, 1)
+    return shift, here + bend * shift * shift, bend

@@ -245,7 +245,17 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("pictures", metavar="PICTURES", type=Path, help="folder, any depth")
     p.add_argument("out", metavar="OUT", type=Path, help="landmark table to write, .csv or .parquet: 68 points a face")
     p.add_argument("--source", default="dlib", help="dlib (default), FFHQ's .json, or a landmark table to look up")
-    p.add_argument("--cache", type=Path, metavar="FOLDER", help="keep what is found by the file's hash, and use it")
+    p.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="keep what is found by the file's hash, and use it; lib.augment's --landmark-cache is one, of use to both "
+        "as long as the next three are the same in both",
+    )
+    # As in lib.augment, whose defaults are others than those of `DlibLandmarks`: see there.
+    p.add_argument("--upsample", type=int, default=1, help="how often dlib sees the picture doubled (default: 1)")
+    p.add_argument("--detect-side", type=int, default=2048, help="but never beyond this length, px (default: 2048)")
+    p.add_argument("--min-score", type=float, default=0.4, help="fainter faces count only alone (default: 0.4)")
     default = Style().min_eye_distance_px
     p.add_argument("--min-eye-px", type=float, default=default, help="distance of the eyes, px (default: %(default)s)")
     p.add_argument("--workers", type=int, default=0, help="processes (default: none beside this one)")
@@ -256,8 +266,10 @@ def main(argv: list[str] | None = None) -> int:
         paths = list_images(args.pictures)
         if not paths:
             raise ValueError(f"{args.pictures}: holds no pictures")
+        dlib = {"upsample": args.upsample, "max_side": args.detect_side, "min_score": args.min_score}
+        source = open_source(args.source, args.pictures, **(dlib if args.source == "dlib" else {}))
         options = {"min_eye_px": args.min_eye_px, "workers": args.workers, "progress": True}
-        report = find_faces(paths, args.source, args.pictures, args.cache, **options)
+        report = find_faces(paths, source, args.pictures, args.cache, **options)
         write_landmarks(args.out, report.landmarks)
         failures = args.out.with_suffix(".failures.csv")
         write_table(failures, report.failures)

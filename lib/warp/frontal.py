@@ -16,9 +16,10 @@ import torch
 
 from lib.warp import face3d, geometry
 from lib.warp.generic_face import generic_face
-from lib.warp.sheet import Template
+from lib.warp.sheet import Template, key_points
 
-PATH = 6  # points of a strap
+PATH = 8  # points of a strap
+_AXIS = 0.06  # z of an upright axis inside the head that straps run around, head units
 # A worn mask differs from the flat one's goals: it dips beside the nose, reaches farther round the cheek and under the
 # chin. Head units, in the order of KEY_POINTS; fitted to 96 truly worn masks of the face world, by coordinate descent.
 _HALF_SHIFT = {
@@ -40,9 +41,9 @@ _ON_HEAD = np.array(
 @dataclass(frozen=True, eq=False)
 class FrontalFit:
     """A template on the generic face, seen from the front. tps: frontal plane → template coordinates; goals: float64
-    [12 or 6, 2], its key points there; table: float32 [3, 84, 84], the surface's height (y up) and the template's
+    [12, 2], its key points there; table: float32 [3, 84, 84], the surface's height (y up) and the template's
     coordinates over the frontal plane, laid out as `GenericFace.sheet`. cloth: float64 [N, 3], head-frame points spread
-    over the cloth; straps: float64 [k, 6, 3], their paths; normals: float64 [k, 3], the side of the head they run on.
+    over the cloth; straps: float64 [k, 8, 3], their paths; normals: float64 [k, 3], the side of the head they run on.
     """
 
     tps: geometry.ThinPlateSpline
@@ -75,14 +76,11 @@ def fit_frontal(mask: Template, wear: str = "Mask") -> FrontalFit:
     """Lay a template on the generic face, worn in one of `geometry.WEAR_TYPES`."""
     shape = mask.rgba.shape[:2]
     points = to_unit(mask.points, shape)
-    front = frontal_landmarks()
-    if len(points) == 6 and wear != "Mask":  # six points say nothing about wearing: go by the twelve of a worn mask
-        worn = geometry.fit_tps(geometry.six_points(front), points)
-        points, goals = worn(geometry.mask_points(front)), geometry.mask_points(front, wear)
-    else:
-        goals = goals_of(front, len(points), wear)
-        if wear == "Mask" and len(goals) == 12:
-            goals = goals + _ON_HEAD
+    if len(points) == 6:
+        points = _twelve(points)
+    goals = geometry.mask_points(frontal_landmarks(), wear)
+    if wear == "Mask":
+        goals = goals + _ON_HEAD
     back, tps = geometry.fit_tps(points, goals), geometry.fit_tps(goals, points)
     rows, columns = np.nonzero(mask.rgba[..., 3] > 127)
     edge = np.concatenate([_extremes(rows, columns), _extremes(columns, rows)[:, ::-1]])
@@ -110,13 +108,51 @@ def fit_frontal(mask: Template, wear: str = "Mask") -> FrontalFit:
     )
 
 
+def _twelve(six: np.ndarray) -> np.ndarray:
+    """The twelve key points of a template that has six: float64 [12, 2]. A flat mask of usual form (`HALF_OUTLINE`) has
+    both; the affine map, least squares, that brings its six to these brings its twelve along.
+
+    So stripes run over the face as they do on every other mask; a spline through the six alone bent them where those
+    lie apart from an average mask's. The bridge and the chin are met best: a mask covers nose and chin whatever its
+    sides do.
+    """
+    front, flat = frontal_landmarks(), key_points()
+    own = geometry.fit_tps(geometry.mask_points(front) + _ON_HEAD, flat)(geometry.six_points(front))
+    weights = np.array([1.0, 3, 1, 1, 3, 1])[:, None]
+    affine = np.linalg.lstsq(weights * np.column_stack([own, np.ones(6)]), weights * six, rcond=None)[0]
+    return np.column_stack([flat, np.ones(12)]) @ affine
+
+
 def _around(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A way from one place of the head to another around an upright axis inside it: float64 [6, 3]."""
+    """A way from one place of the head to another around an upright axis inside it: float64 [8, 3]. One to the back of
+    the head goes up first, to pass the ear."""
     ends = np.stack([start, end])
-    angle, radius = np.arctan2(ends[:, 0], ends[:, 2] - 0.1), np.hypot(ends[:, 0], ends[:, 2] - 0.1)
+    angle, radius = np.arctan2(ends[:, 0], ends[:, 2] - _AXIS), np.hypot(ends[:, 0], ends[:, 2] - _AXIS)
     along = np.linspace(0, 1, PATH)
-    angle, radius, up = (v[0] + along * (v[1] - v[0]) for v in (angle, radius, ends[:, 1]))
-    return np.column_stack([radius * np.sin(angle), up, radius * np.cos(angle) + 0.1])
+    rise = along if end[2] > 0 else along**0.6
+    angle, radius = (v[0] + along * (v[1] - v[0]) for v in (angle, radius))
+    up = start[1] + rise * (end[1] - start[1])
+    return np.column_stack([radius * np.sin(angle), up, radius * np.cos(angle) + _AXIS])
+
+
+def in_view(paths: np.ndarray, towards: np.ndarray) -> np.ndarray:
+    """Straps up to where they go behind the head: float64 [k, 8, 3].
+
+    paths: `FrontalFit.straps`. towards: float64 [3], the camera's direction in the head frame. One that begins behind
+    the head stays as it is.
+    """
+    facing = paths[..., 0] * towards[0] + (paths[..., 2] - _AXIS) * towards[2]
+    behind = facing < 0
+    cut = behind.any(axis=1) & ~behind[:, 0]
+    if not cut.any():
+        return paths
+    rows, last = np.arange(len(paths)), behind.argmax(axis=1)
+    before, after = facing[rows, last - 1], facing[rows, last]
+    end = np.where(cut, last - after / np.where(cut, after - before, 1), PATH - 1)
+    at = end[:, None] * np.linspace(0, 1, PATH)
+    step = np.minimum(at.astype(int), PATH - 2)
+    share = (at - step)[..., None]
+    return (1 - share) * paths[rows[:, None], step] + share * paths[rows[:, None], step + 1]
 
 
 def _extremes(along: np.ndarray, across: np.ndarray) -> np.ndarray:
@@ -135,8 +171,8 @@ def _strap_end(strap) -> np.ndarray:
     return {
         "ear_top": top,
         "ear_bottom": bottom,
-        "crown": top + np.array([0, 0.20, 0]),
-        "nape": bottom + np.array([0, -0.12, -0.06]),
+        "crown": top * (0.66, 0, 0) + (0, 0.28, -0.36),  # above the ear, to the back of the head
+        "nape": top * (0.64, 0, 0) + (0, -0.32, -0.34),  # below it
     }[strap.to]
 
 

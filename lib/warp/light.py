@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 NODES = 12  # per side of the field of gains
 GAIN_RANGE = (0.30, 1.45)
+_KNEE, _WHITE = 0.86, 0.98  # cloth brighter than the one is lit ever less, and never beyond the other
 _LUMINANCE = (0.299, 0.587, 0.114)
 # Fitted on 192 faces of the face world with truly worn masks (identities 40,000 to 40,191), by least squares on the
 # logarithms of (masked picture / mask's own colour).
@@ -74,6 +75,14 @@ def face_light(photo: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
     bright = luminance.flatten(1).topk(count).values.mean(1).view(-1, 1, 1, 1)
     gain = gain + _DARKNESS * (bright / _BRIGHT).clamp(max=1).log()
     return (_LEVEL * gain.exp()).clamp_(*GAIN_RANGE)
+
+
+def shoulder(gain: torch.Tensor, brightest: float) -> torch.Tensor:
+    """Gains [3, n, n] under which a mask's brightest cloth keeps its folds: a soft shoulder, as film has it, where a
+    camera's clip would leave plain white. brightest: that cloth's value as drawn, in [0, 1]. The cast stays."""
+    lit = brightest * gain.amax(0, keepdim=True)
+    over, room = (lit - _KNEE).clamp(min=0), _WHITE - _KNEE
+    return gain * ((lit - over + over * room / (over + room)) / lit.clamp(min=1e-6))
 
 
 @lru_cache(maxsize=64)

@@ -1,8 +1,13 @@
 """How a mask looks: colours, textures, and mixes of both to draw from.
 
-A mix is a text such as "surgical_blue=5, surgical_white=3, cloth/floral=2, n95#333333, kn95": items separated by
-commas, each a template, then perhaps `#rrggbb` or `#name` for a colour, `/texture`, and `=weight` (1 where none is
-given).
+A mix is a text such as "surgical_blue=5, cloth/floral=2, n95#333333, cloth#aa3355@0.6/stripes@0.5": items separated by
+commas, each a template, then perhaps `#rrggbb` or `#name` for a colour, `/texture`, and `=weight`, how often it comes
+relative to the others (1 where none is given). `@share` after a colour or a texture says how much of it the cloth
+takes, from 0 to 1 (1 where none is given).
+
+A colour is the cloth's ground, a texture what is printed on it. Without a colour, a built-in texture brings its own
+ground; with one, of its two colours the print has the one whose brightness is farther from the ground's, or the second
+of two that were asked for (`dots:navy,white`). Of a picture the transparent parts show the ground.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +37,15 @@ _TILE = 96  # px of a built-in texture at scale 1 on a template 512 px wide
 @dataclass(frozen=True)
 class MixItem:
     """template: its name or file; colour: "#rrggbb", or "" for its own; texture: built-in name (with two colours of
-    your own after a colon: "dots:navy,white") or picture file, or ""; weight: how often, relative to the others."""
+    your own after a colon: "dots:navy,white") or picture file, or ""; weight: how often, relative to the others;
+    colour_weight, texture_weight: how much of either the cloth takes, in [0, 1]."""
 
     template: str
     colour: str = ""
     texture: str = ""
     weight: float = 1.0
+    colour_weight: float = 1.0
+    texture_weight: float = 1.0
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -70,16 +78,22 @@ def parse_mix(given: str | Sequence[dict]) -> tuple[MixItem, ...]:
         try:
             item = MixItem(**entry)
         except TypeError:
-            raise ValueError(f"mix: {entry!r}: expected template, and perhaps colour, texture, weight") from None
+            known = ", ".join(field.name for field in fields(MixItem)[1:])
+            raise ValueError(f"mix: {entry!r}: expected template, and perhaps {known}") from None
         if not item.template:
             raise ValueError(f"mix: {entry!r} names no template")
         if not isinstance(item.weight, int | float) or not 0 <= item.weight < 1e9:
             raise ValueError(f"mix: {item.template}: the weight must be a number of at least 0, got {item.weight!r}")
+        for what, share in (("colour", item.colour_weight), ("texture", item.texture_weight)):
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ValueError(f"mix: {item.template}: the share of its {what} must be from 0 to 1, got {share!r}")
         if item.colour:
             parse_colour(item.colour)
         if item.texture:
             _check_texture(item.texture)
         items.append(item)
+    if not items:
+        raise ValueError("mix: it names no mask; expected e.g. surgical_blue=5, cloth/floral")
     if not sum(item.weight for item in items) > 0:
         raise ValueError("mix: no mask with a weight above 0")
     return tuple(items)
@@ -103,17 +117,39 @@ def _item(text: str) -> dict:
         number = float(weight) if weight else 1.0
     except ValueError:
         raise ValueError(f"mix: {text!r}: the weight after = must be a number") from None
+    body = body.strip()
+    if not body:
+        raise ValueError(f"mix: {text!r} names no template")
     if ".cfg#" in body or body.endswith(".json"):  # a file; colour and texture only in the JSON form
-        return {"template": body.strip(), "weight": number}
+        return {"template": body, "weight": number}
+    if body.endswith(".cfg"):
+        from lib.warp.own import pack_names  # it reads colours with this module
+
+        names = ", ".join(pack_names(body)) or "none that has a picture"
+        raise ValueError(f"mix: {body}: which of its masks? Write {body}#NAME; there are {names}")
     name, slash, texture = body.partition("/")
     if ".json" in body:
         raise ValueError(f"mix: {text!r}: colour or texture of an own template go into the JSON form of a mix")
     name, mark, colour = name.partition("#")
-    if (mark and not colour.strip()) or (slash and not texture.strip()):
+    colour, much = _share(colour)
+    texture, strong = _share(texture)
+    if not name.strip():
+        raise ValueError(f"mix: {text!r} names no template")
+    if (mark and not colour) or (slash and not texture):
         raise ValueError(f"mix: {text!r}: nothing after the # or /; expected e.g. cloth#333333 or cloth/dots")
-    if mark:
-        colour = "#" + colour.strip() if all(c in "0123456789abcdefABCDEF" for c in colour.strip()) else colour.strip()
-    return {"template": name.strip(), "colour": colour.strip(), "texture": texture.strip(), "weight": number}
+    if mark and all(c in "0123456789abcdefABCDEF" for c in colour):
+        colour = "#" + colour
+    return {"template": name.strip(), "colour": colour, "texture": texture, "weight": number,
+            "colour_weight": much, "texture_weight": strong}  # fmt: skip
+
+
+def _share(text: str) -> tuple[str, float]:
+    """ "stripes@0.5" → ("stripes", 0.5); 1 where no number follows an @, which may well be part of a file's name."""
+    name, mark, share = text.rpartition("@")
+    try:
+        return (name.strip(), float(share)) if mark else (text.strip(), 1.0)
+    except ValueError:
+        return text.strip(), 1.0
 
 
 def draw_item(rng: np.random.Generator, mix: Sequence[MixItem]) -> MixItem:
@@ -143,29 +179,51 @@ def _check_texture(name: str) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def texture_sheet(name: str, shape: tuple[int, int], scale: float = 1.0) -> np.ndarray:
-    """A texture over a template's canvas: uint8 [h, w, 3], read-only.
+def texture_sheet(name: str, shape: tuple[int, int], scale: float = 1.0, ground: str = "") -> np.ndarray:
+    """A texture over a template's canvas: uint8 [h, w, 4], colour multiplied by coverage, and coverage; read-only.
 
     name: as in `MixItem.texture`. shape: (h, w) of the canvas. scale: size of the pattern; 1 repeats a built-in one
-    about five times across the mask, a picture file once. Raises ValueError for a texture or scale that cannot be.
+    about five times across the mask, a picture file once. ground: a colour that the print is to stand out from; then a
+    built-in texture covers the print alone, otherwise everything. Raises ValueError for a texture, scale or colour that
+    cannot be.
     """
     _check_texture(name)
     if not 0.05 <= scale <= 20:
         raise ValueError(f"texture scale: expected 0.05 to 20, got {scale!r}")
-    base, _, colours = name.partition(":")
+    base, _, own = name.partition(":")
     if base in TEXTURES:
-        tile = _tile(base, tuple(colours.split(",")) if colours else TEXTURES[base])
+        colours = tuple(own.split(",")) if own else TEXTURES[base]
+        tile = _print(base, _ink(colours, ground, bool(own))) if ground else _opaque(_tile(base, colours))
         step = len(tile) / (_TILE * scale * shape[1] / 512)
     else:
         try:
-            tile = read_image(name).pixels
+            picture = read_image(name)
         except ImageError as error:
             raise ValueError(f"texture {error}") from None
+        tile = _opaque(picture.pixels)
+        if picture.alpha is not None:
+            tile = np.rint(tile * (picture.alpha[..., None] / 255)).astype(np.uint8)
         step = tile.shape[1] / (shape[1] * scale)
     rows, columns = ((np.arange(n) * step).astype(int) % m for n, m in zip(shape, tile.shape))
     out = np.ascontiguousarray(tile[np.ix_(rows, columns)])
     out.flags.writeable = False
     return out
+
+
+def _opaque(rgb: np.ndarray) -> np.ndarray:
+    return np.concatenate([rgb, np.full((*rgb.shape[:2], 1), 255, np.uint8)], axis=-1)
+
+
+def _ink(colours: tuple[str, str], ground: str, asked: bool) -> str:
+    """The colour of a print on a ground."""
+    below = np.dot(parse_colour(ground), _LUMINANCE)
+    return colours[1] if asked else max(colours, key=lambda c: abs(np.dot(parse_colour(c), _LUMINANCE) - below))
+
+
+def _print(base: str, ink: str) -> np.ndarray:
+    """A built-in texture without its ground, uint8 [192, 192, 4]: what is the same on black and on white."""
+    black, white = (_tile(base, (ground, ink)).astype(int) for ground in ("black", "white"))
+    return np.concatenate([black, 255 - (white - black).max(-1, keepdims=True)], axis=-1).astype(np.uint8)
 
 
 def _tile(base: str, colours: tuple[str, str]) -> np.ndarray:

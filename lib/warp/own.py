@@ -123,7 +123,7 @@ def _picture(path: Path, background: str | None = None) -> np.ndarray:
         if not background:
             raise TemplateError(
                 f"{path}: nothing of it is transparent; cut the mask out (PNG with alpha), or give the colour "
-                'around it as "background": "#ffffff"'
+                'around it as "background": "#ffffff" (--background \'#ffffff\' with `make`)'
             )
         try:
             away = np.abs(rgb.astype(int) - parse_colour(background)).max(-1)
@@ -336,6 +336,9 @@ examples:
   python -m lib.warp.own check mask.json look.png
   python -m lib.warp.own pack MaskTheFace
   python -m lib.augment photos masked --rule-only --masks 'mask.json=2, MaskTheFace/masks/masks.cfg#N95'
+
+a mix: NAME[#COLOUR[@SHARE]][/TEXTURE[@SHARE]][=WEIGHT], … with the cloth's colour, a print on it, how much of either
+it takes (0 to 1), and how often the mask comes. Files take no colour and no texture.
 """
 
 
@@ -363,7 +366,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.command == "make":
             more = {"background": args.background} if args.background else {}
-            print(save_template(args.json, args.picture, _parse_points(args.points), surface=args.surface, **more))
+            try:
+                print(save_template(args.json, args.picture, _parse_points(args.points), surface=args.surface, **more))
+            except TemplateError as error:
+                raise TemplateError(f"{args.json} was not written: {error}") from None
         elif args.command == "check":
             from lib.warp.templates import template
 

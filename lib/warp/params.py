@@ -6,11 +6,12 @@ All chance is in `sample_warp_params`; `lib.warp.wear.apply_warp` has none. Para
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Real
 
 import numpy as np
 
 from lib.warp.geometry import WEAR_TYPES
-from lib.warp.looks import MixItem, draw_item, parse_mix
+from lib.warp.looks import MixItem, draw_item, parse_colour, parse_mix
 
 TRANSFORMS = ("surface", "tps", "triangles", "homography", "similarity")
 LIGHTS = ("none", "picture", "face", "local")
@@ -73,18 +74,9 @@ class Style:
         _check_choice("key_points", self.key_points, (6, 12))
         if self.side_views and (self.key_points != 6 or self.transform == "surface"):
             raise ValueError("side_views: only with six key points and a flat transform; a surface needs no side views")
-        for name in ("grain", "blur", "shadow"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)!r}")
-        for name, high in (
-            ("relief", 4),
-            ("crumple", 0.5),
-            ("feather_px", 50),
-            ("max_yaw", 90),
-            ("min_eye_distance_px", 1e6),
-        ):
-            if not 0 <= getattr(self, name) <= high:
-                raise ValueError(f"{name}: expected a number from 0 to {high:g}, got {getattr(self, name)!r}")
+        high = {"grain": 1, "blur": 1, "shadow": 1, "relief": 4, "crumple": 0.5, "feather_px": 50, "max_yaw": 90}
+        for name, most in (*high.items(), ("min_eye_distance_px", 1e6)):
+            _check_number(name, getattr(self, name), 0, most)
 
 
 @dataclass(frozen=True)
@@ -114,8 +106,11 @@ class WarpConfig:
             object.__setattr__(self, "mix", parse_mix(self.mix))
         for name, weight in self.wear.items():
             _check_choice("wear", name, tuple(WEAR_TYPES))
-            if not weight >= 0:
-                raise ValueError(f"wear: the weight of {name} must not be negative, got {weight!r}")
+            _check_number(f"wear: the weight of {name}", weight, 0, 1e9)
+        # Draws reach 2.5 standard deviations: beyond these a mask could have no light or no size.
+        high = {"brightness": 0.4, "tint": 0.4, "shift": 1, "rotate_deg": 70, "scale": 0.35, "misplaced_share": 1}
+        for name, most in (*high.items(), ("misplaced_shift", 1), ("misplaced_rotate_deg", 70)):
+            _check_number(name, getattr(self, name), 0, most)
         if not sum(self.wear.values()) > 0:
             raise ValueError("wear: at least one way of wearing needs a weight above 0")
 
@@ -125,7 +120,8 @@ class WarpParams:
     """One drawn warp, all that `apply_warp` needs besides picture and landmarks. The defaults: no jitter at all.
 
     template: a name of `templates.TEMPLATES` or the path of an own one. wear: one of `geometry.WEAR_TYPES`. colour:
-    "#rrggbb" or "" for the template's own; texture: a name or picture file or ""; their weights in [0, 1].
+    "#rrggbb" or "" for the template's own; texture: a name or picture file or "", printed on that colour by the rule
+    of `lib.warp.looks`; their weights in [0, 1]; texture_scale: in [0.05, 20].
     gain: factors on R, G, B. shift: (right, down) along the face's own axes in mask widths; rotate_deg: clockwise as
     seen; scale: factor; all three about the middle of the mask. grain_seed: of the grain's pattern.
     """
@@ -147,6 +143,20 @@ class WarpParams:
 
     def __post_init__(self) -> None:
         _check_choice("wear", self.wear, tuple(WEAR_TYPES))
+        if self.colour:
+            parse_colour(self.colour)
+        for name, low, high in (
+            ("colour_weight", 0, 1), ("texture_weight", 0, 1), ("texture_scale", 0.05, 20), ("rotate_deg", -180, 180),
+            ("scale", 0.1, 10), ("grain_seed", 0, 2**63 - 1),
+        ):  # fmt: skip
+            _check_number(name, getattr(self, name), low, high)
+        if self.grain_seed != int(self.grain_seed):
+            raise ValueError(f"grain_seed: expected a whole number, got {self.grain_seed!r}")
+        for name, length, low, high in (("gain", 3, 0, 100), ("shift", 2, -3, 3)):
+            if len(value := getattr(self, name)) != length:
+                raise ValueError(f"warp parameters: {name} needs {length} numbers, got {value!r}")
+            for part in value:
+                _check_number(name, part, low, high)
 
     def to_dict(self) -> dict:
         """Plain values only, ready for JSON."""
@@ -163,15 +173,17 @@ class WarpParams:
                     f"warp parameters: unknown {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
                 )
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        for key, length in (("gain", 3), ("shift", 2)):
-            if key in values and len(values[key]) != length:
-                raise ValueError(f"warp parameters: {key} needs {length} numbers, got {values[key]!r}")
         return cls(**{**values, "style": Style(**style)})
 
 
 def _check_choice(name: str, value, known: tuple) -> None:
     if value not in known:
         raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {value!r}")
+
+
+def _check_number(name: str, value, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+        raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {value!r}")
 
 
 def sample_warp_params(rng: np.random.Generator, cfg: WarpConfig | None = None) -> WarpParams:
@@ -189,7 +201,9 @@ def sample_warp_params(rng: np.random.Generator, cfg: WarpConfig | None = None) 
         style=cfg.style,
         wear=wear,
         colour=item.colour,
+        colour_weight=item.colour_weight,
         texture=item.texture,
+        texture_weight=item.texture_weight,
         gain=tuple(float(g) for g in gain),
         shift=tuple(float(s) for s in shift_by * normal[4:6]),
         rotate_deg=float(rotate_by * normal[6]),

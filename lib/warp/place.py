@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from lib.warp import face3d, geometry
-from lib.warp.frontal import PATH, fit_frontal, frontal_landmarks, goals_of, to_unit
+from lib.warp.frontal import PATH, fit_frontal, frontal_landmarks, goals_of, in_view, to_unit
 from lib.warp.params import WarpError, WarpParams
 from lib.warp.templates import Template, template
 from lib.warp.ties import Ties
@@ -25,6 +25,7 @@ from lib.warp.views import side_view
 NODES, TURNED_NODES = 21, 31  # per side of the lattice: every 7 px of a 256² face; turned faces have a contour in it
 _TURNED_YAW = 12.0  # degrees
 _FLAT_NODES = 65
+_DEEP_PX = 8.0  # beyond that a node is as far inside a contour as any
 _STIFFNESS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of the plain spline, tried in turn until it does not fold
 _TIE_STIFFNESS = (0.02, 0.2, 2.0)  # of the spline that ties the generic face to this one; landmarks are noisy
 _MARGIN_PX = 3
@@ -39,10 +40,11 @@ class Placed:
 
     window: (x, y, w, h) px of the photograph around the cloth, cut to the photograph; reach: the same around cloth and
     straps. canvas: (w, h) px, the window's sides rounded up, so that faces can be computed in batches. nodes: float32
-    [3, n, n], template x, y in [−1, 1], and how far inside the visible surface, px (negative: hidden); spread evenly
-    over the canvas, corners included. width: the mask's width, px. detail: template widths per photograph px at the
-    middle of the mask. straps: (path float32 [k, 2] px of the photograph, width px, colour (r, g, b) 0…255) each. pose:
-    of the head.
+    [5, n, n], spread evenly over the canvas, corners included: a, b, in, with (x, y) of the template in [−1, 1] being
+    a + b √in, and in how far inside the mask's contour that is, px, at most 8 (negative: hidden); or [2, n, n], x and y
+    alone, where nothing is hidden. width: the mask's width, px. detail: template widths per photograph px at the middle
+    of the mask. straps: (path float32 [k, 2] px of the photograph, width px, colour (r, g, b) 0…255) each. pose: of the
+    head.
     """
 
     template: Template
@@ -138,9 +140,8 @@ def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> 
     longest = -(-max(len(fit.cloth) + fit.straps.shape[0] * PATH for fit in fits) // _ROWS) * _ROWS
     bodies = []
     for fit, pose, jitter in zip(fits, poses, jitters, strict=True):
-        body = np.concatenate([fit.cloth, fit.straps.reshape(-1, 3), np.repeat(fit.cloth[:1], longest, axis=0)])[
-            :longest
-        ]
+        straps = in_view(fit.straps, pose.rotation[2])
+        body = np.concatenate([fit.cloth, straps.reshape(-1, 3), np.repeat(fit.cloth[:1], longest, axis=0)])[:longest]
         body[:, :2] = _placed(body[:, :2] * (1, -1), jitter) * (1, -1)
         bodies.append(pose.project(body))
     outline = ties.inverse(np.stack(bodies))
@@ -165,15 +166,15 @@ def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> 
     plane = ties.dense(torch.from_numpy(lattice).float().flatten(1, 2)).view(len(faces), nodes_across, nodes_across, 2)
     rotations = torch.from_numpy(np.stack([pose.rotation for pose in poses])).float()
     tables = torch.stack([fit.table for fit in fits])
-    met = face3d.to_frontal(plane * torch.tensor([1.0, -1.0]), rotations, tables[:, :1])
-    x, y = _unplaced(met[:, 0], -met[:, 1], jitters)
+    met = face3d.trace(plane * torch.tensor([1.0, -1.0]), rotations, tables[:, :1])
     cell = torch.from_numpy((canvas[:, 2:] - 1) / (nodes_across - 1)).float()
-    nodes = torch.cat([face3d.look_up(tables[:, 1:], x, -y), _inside_px(met[:, 2], cell)[:, None]], 1)
-    inside = (nodes[:, :2].abs() < 1).all(1) & (nodes[:, 2] > 0)
+    nodes = _nodes(met, tables[:, 1:], jitters, cell)
+    places = nodes[:, :2] + nodes[:, 2:4] * nodes[:, 4:].clamp(min=0).sqrt()
+    inside = (places.abs() < 1).all(1) & (nodes[:, 4] > 0)
     sound = (
         inside.any((1, 2)) & torch.isfinite(nodes).all((1, 2, 3)) & ~((_determinant(plane) <= 0) & inside).any((1, 2))
     )
-    area = torch.where(inside, _determinant(nodes[:, :2].permute(0, 2, 3, 1)).abs(), torch.nan)
+    area = torch.where(inside, _determinant(places.permute(0, 2, 3, 1)).abs(), torch.nan)
     area = area.flatten(1).nanmedian(1).values.numpy() / 4 * (nodes_across - 1) ** 2 / (canvas[:, 2:] - 1).prod(1)
     for k, item in enumerate(out):
         if isinstance(item, Placed):
@@ -182,12 +183,28 @@ def _place_surfaces(faces: list[tuple], stiffness: float, nodes_across: int) -> 
     return out
 
 
-def _inside_px(depth: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
-    """How far inside a contour, px, from any field [B, n, n] that is 0 on it: the field over its slope, which is
-    straight across the contour, so that it can be interpolated. cell: [B, 2], px between nodes (x, y)."""
-    dy, dx = torch.gradient(depth, dim=(1, 2))
+def _nodes(met: face3d.Met, places: torch.Tensor, jitters: list[tuple], cell: torch.Tensor) -> torch.Tensor:
+    """The lattice [B, 5, n, n] of `Placed`. places: template coordinates over the frontal plane. cell: [B, 2], px
+    between nodes (x, y).
+
+    A template's coordinate u along a ray, at the square root of `met.depth` before and behind its deepest place, is
+    split into its even and odd part: u = even + √depth · odd, and both are smooth across the contour.
+    """
+    back = met.depth.clamp(min=0.02**2).sqrt()
+
+    def found(way: torch.Tensor) -> torch.Tensor:
+        x, y = met.places(way)
+        x, down = _unplaced(x, -y, jitters)
+        return face3d.look_up(places, x, -down)
+
+    near, far = found(back), found(-back)
+    # How far inside the contour, px: `under` over its slope, which is straight across the contour.
+    dy, dx = torch.gradient(met.under, dim=(1, 2))
     slope = torch.hypot(dx / cell[:, 0, None, None], dy / cell[:, 1, None, None])
-    return (depth / slope.clamp(min=1e-4)).clamp(-1e3, 1e3)
+    inside = met.under / torch.maximum(slope, met.under.abs() / _DEEP_PX).clamp(min=1e-5)
+    odd = (near - far) / (2 * back[:, None])
+    root = (met.depth / torch.where(inside.abs() < 1e-3, 1e-3, inside)).clamp(1e-6, 1).sqrt()
+    return torch.cat([(near + far) / 2, odd * root[:, None], inside[:, None]], 1)
 
 
 def _template(params: WarpParams, pose: face3d.Pose) -> Template:
@@ -304,10 +321,8 @@ def _place_flat(seen: np.ndarray, pose: face3d.Pose, params: WarpParams, shape: 
     _, window = _windows(goals, [goals - reach, goals + reach], shape)
     # Fitted in px: a similarity, or least squares, would not be the same where x and y have different units.
     grid = _flat_grid(goals, points * canvas, params.style.transform, (*window[:2], *_canvas(window)), canvas)
-    lattice = torch.from_numpy(
-        np.concatenate([grid.nodes[:2] / canvas[:, None, None], np.full((1, _FLAT_NODES, _FLAT_NODES), 1e3)])
-    ).float()
-    inside = (lattice[:2].abs() < 1).all(0)
+    lattice = torch.from_numpy(grid.nodes[:2] / canvas[:, None, None]).float()
+    inside = (lattice.abs() < 1).all(0)
     detail = _detail(lattice, _canvas(window), inside) if inside.any() else 1e-6
     width = float(np.ptp(goals[:, 0]))
     return Placed(mask, params, window, window, _canvas(window), lattice, width, detail, [], pose)

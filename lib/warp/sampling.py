@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from lib.warp.looks import parse_colour, reference, texture_sheet
+from lib.warp.params import WarpParams
 from lib.warp.place import Placed
 from lib.warp.templates import Template, template
 
@@ -24,7 +25,7 @@ _REFERENCE_MASK_PX = 160.0  # a mask's usual width on a 256² face, at which `fe
 _BASES = (512, 1024, 2048)  # sizes at which a template is drawn: the smallest that is not enlarged
 _STEPS_PER_OCTAVE = 2
 _SHARPER = -0.35  # octaves; a bilinear look-up blurs by itself
-_CONTOUR = 0.6  # coverage per px across the face's own contour
+_CONTOUR = 1.6  # px over which coverage goes from 0 to 1 across the face's own contour, in a sharp picture
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
@@ -49,6 +50,8 @@ def _pyramid(mask: Template, feather_px: float, relief: float, crumple: float) -
     alpha = gaussian_filter(rgba[..., 3], sigma=feather_px / 2 * width / _REFERENCE_MASK_PX, mode="constant")
     shade = (np.maximum(rgba[..., :3] @ np.array(_LUMINANCE, np.float32), 0.02) / reference(mask)) ** (relief - 1)
     shade = shade.clip(0.4, 1.6) * (1 + crumple * _crumples(rgba.shape[:2]))
+    if mask.dye is not None:  # what is no cloth (a filter, a clip) has no pleats, and another brightness
+        shade = 1 + (shade - 1) * (mask.dye.astype(np.float32) / 255)
     planes = [rgba[..., :3] * (shade * alpha)[..., None], alpha[..., None]]
     if mask.dye is not None:
         planes.append(mask.dye[..., None].astype(np.float32) / 255)
@@ -76,8 +79,8 @@ def _shrunk(full: torch.Tensor, shape: tuple[int, int]) -> list[torch.Tensor]:
 
 
 @lru_cache(maxsize=16)
-def _sheet(name: str, mask: Template, scale: float) -> tuple[torch.Tensor, ...]:
-    sheet = texture_sheet(name, mask.rgba.shape[:2], scale)
+def _sheet(name: str, mask: Template, scale: float, ground: str) -> tuple[torch.Tensor, ...]:
+    sheet = texture_sheet(name, mask.rgba.shape[:2], scale, ground)
     full = torch.from_numpy(sheet.transpose(2, 0, 1).astype(np.float32) / 255)[None]
     return tuple(_shrunk(full, mask.rgba.shape[:2]))
 
@@ -103,8 +106,9 @@ def spread(lattice: torch.Tensor, height: int, width: int) -> torch.Tensor:
     down, across = (_hats(size, k).to(lattice.device) for size, k in ((height, n), (width, m)))
     out = lattice.new_empty(*lattice.shape[:2], height, width)
     for one, place in zip(lattice, out, strict=True):  # one by one: see `each`
-        for plane, there in zip(one, place, strict=True):
-            torch.mm(down, plane @ across.T, out=there)
+        wide = one.reshape(-1, m) @ across.T
+        for plane, there in zip(wide.view(-1, n, width), place, strict=True):
+            torch.mm(down, plane, out=there)
     return out
 
 
@@ -127,7 +131,10 @@ def sample_cloth(
     """The masks of a batch on a canvas of height × width px. blur_px: the pictures' softness, sigma in px; None where
     the canvas is not the photographs' own but a smaller one of the same shape."""
     dense = spread(torch.stack([item.nodes for item in placed]).to(device), height, width)
-    grid = dense[:, :2].permute(0, 2, 3, 1)
+    grid = dense[:, :2]
+    if dense.shape[1] > 2:  # see `Placed.nodes`
+        grid.addcmul_(dense[:, 2:4], dense[:, 4:].clamp(min=0).sqrt_())
+    grid = grid.permute(0, 2, 3, 1)
     planes = torch.empty(len(placed), 4, height, width, device=device)
     for k, item in enumerate(placed):
         params, mask = item.params, item.template if blur_px is None else _drawn(item)
@@ -142,9 +149,14 @@ def sample_cloth(
             found[:3] *= sharp / found[3:4].clamp(min=0.5)
             found[3:4] = sharp
         planes[k] = found[:4]
-    planes *= dense[:, 2:].mul_(_CONTOUR).add_(0.5).clamp_(0, 1)
+    if dense.shape[1] > 2:
+        # As wide as the photograph's own edges: a blurred step has its steepest slope in the middle.
+        width = dense.new_tensor(
+            [math.hypot(_CONTOUR, math.sqrt(2 * math.pi) * b) for b in blur_px or [0.0] * len(placed)]
+        )
+        planes *= dense[:, 4:].div_(width.view(-1, 1, 1, 1)).add_(0.5).clamp_(0, 1)
     cover = planes[:, 3:].clamp_(max=1)
-    cover[cover < 1 / 256] = 0  # a trace that could not change a byte by more than one
+    cover[cover < 3 / 256] = 0  # a trace that nobody could see
     return Cloth(planes[:, :3], cover)
 
 
@@ -156,14 +168,27 @@ def _dyed(found, params, mask: Template, look, detail: float, blur: float) -> to
         chosen = rgb.new_tensor(parse_colour(params.colour)).view(3, 1, 1) / 255
         rgb = rgb + params.colour_weight * dye * (relief * chosen - rgb)
     if params.texture:
-        sheets = _sheet(params.texture, mask, params.texture_scale)
+        sheets = _sheet(params.texture, mask, params.texture_scale, params.colour)
         sheet = F.grid_sample(
             _level(sheets, detail, blur).to(look.device), look, padding_mode="border", align_corners=False
         )
-        rgb = rgb + params.texture_weight * dye * (relief * sheet[0] - rgb)
+        rgb = rgb + params.texture_weight * dye * (relief * sheet[0, :3] - sheet[0, 3:] * rgb)
     return rgb
 
 
 def brightness(mask: Template, colour: str) -> float:
     """Luminance of a mask's cloth, in its own colour or a chosen one, in [0, 1]."""
     return sum(a * b / 255 for a, b in zip(parse_colour(colour), _LUMINANCE)) if colour else reference(mask)
+
+
+def brightest(params: WarpParams, mask: Template) -> float:
+    """The largest channel of a mask's brightest cloth under even light, in [0, 1]."""
+    own = _brightest(mask)
+    if params.colour:  # the relief goes on from the chosen colour's brightness
+        own += params.colour_weight * (max(parse_colour(params.colour)) / 255 - own)
+    return max(own, params.texture_weight) if params.texture else own
+
+
+@lru_cache(maxsize=64)
+def _brightest(mask: Template) -> float:
+    return float(np.quantile(mask.rgba[..., :3][mask.rgba[..., 3] > 127].max(-1), 0.9)) / 255

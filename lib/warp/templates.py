@@ -36,6 +36,10 @@ def template(name: str, size: int = 512) -> Template:
     """
     if name in TEMPLATES:
         return _drawn(name, size)
+    if name.endswith(".cfg"):
+        from lib.warp.own import pack_names
+
+        raise ValueError(f"template {name}: which of its masks? Add #NAME, one of {', '.join(pack_names(name))}")
     if not (name.endswith(".json") or ".cfg#" in name):
         raise ValueError(
             f"template {name!r}: expected one of {', '.join(TEMPLATES)}, the .json file of an own one, or "

@@ -40,13 +40,14 @@ def _turned(mask: Template, right: bool) -> Template:
     y = (torch.arange(_HEIGHT) / scale + top).float()
     plane = torch.stack(torch.meshgrid(x, -y, indexing="xy"), -1)[None]
     matrix = torch.from_numpy(pose.rotation).float()[None]
-    found = face3d.to_frontal(plane, matrix, face3d.surface(mask.surface)[None, None])[0]
-    places = torch.stack([found[0], -found[1]], -1).view(-1, 2)
+    met = face3d.trace(plane, matrix, face3d.surface(mask.surface)[None, None])
+    x, y = met.places(met.depth.clamp(min=0).sqrt())
+    places = torch.stack([x[0], -y[0]], -1).view(-1, 2)
     grid = spline_at(fit_frontal(mask).tps, places).view(1, _HEIGHT, width, 2)
     rgba = torch.from_numpy(mask.rgba.copy()).permute(2, 0, 1)[None].float()
     seen = F.grid_sample(rgba, grid, padding_mode="border", align_corners=False)[0]
     inside = F.grid_sample(torch.ones_like(rgba[:, :1]), grid, align_corners=False)[0, 0]
-    seen[3] *= inside * (0.5 + found[2] * scale).clamp(0, 1)
+    seen[3] *= inside * (0.5 + met.under[0] * scale).clamp(0, 1)
     picture = seen.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     picture.flags.writeable = False
     points = (geometry.six_points(landmarks) - (low, top)) * scale

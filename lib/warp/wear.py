@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from lib.warp import light
 from lib.warp.params import WarpError, WarpParams
 from lib.warp.place import Placed, place_all
-from lib.warp.sampling import brightness, sample_cloth, spread
+from lib.warp.sampling import brightest, brightness, sample_cloth, spread
 from lib.warp.straps import Strands, draw_straps, lay_straps
 
 _BATCH_PIXELS = 3_000_000  # of windows computed at once; bounds the memory (about 100 bytes each)
@@ -106,8 +106,9 @@ def apply_warps(
         New images, and for every face its `Worn`, or the WarpError that says why it has none; a face that fails leaves
         its image as it would be without it. Results do not depend on what else is in the call.
 
-    Raises ValueError for an image of another kind or an image number that does not exist.
+    Raises ValueError for an image of another kind, an image number that does not exist, or a device that is not there.
     """
+    device = _device(device)
     for k, image in enumerate(images):
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -120,13 +121,23 @@ def apply_warps(
     layers: dict[int, _Layer] = {}
     for group in _groups(result):
         pictures = [images[faces[k][0]] for k in group]
-        for k, layer in zip(group, _render([result[k] for k in group], pictures, torch.device(device)), strict=True):
+        for k, layer in zip(group, _render([result[k] for k in group], pictures, device), strict=True):
             layers[k] = layer
     taken: list[list[tuple]] = [[] for _ in images]
     for k, (index, _, _) in enumerate(faces):
         if k in layers:
             result[k] = _lay(out[index], result[k], layers.pop(k), taken[index])
     return out, result
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f'device {name!r}: expected "cpu", "cuda" or "cuda:1" …') from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f'device "{device}": torch sees {torch.cuda.device_count()} CUDA devices here; use "cpu"')
+    return device
 
 
 @dataclass(eq=False)
@@ -231,6 +242,9 @@ def _gains(placed, small, rough, pictures, device) -> torch.Tensor:
         here = torch.tensor([kind == "local" for kind in kinds], device=device).view(-1, 1, 1, 1)
         halves = (F.avg_pool2d(t, 2) for t in (small, rough))  # light is smooth
         gain = gain * torch.where(here, light.face_light(*halves), 1.0)
+        for one, item in zip(gain, placed, strict=True):
+            if item.params.style.light == "local":
+                one.copy_(light.shoulder(one, brightest(item.params, item.template)))
     for kind in ("picture", "face"):
         for k in (k for k, own in enumerate(kinds) if own == kind):
             gain = gain.clone()

@@ -80,21 +80,43 @@ def test_rays_meet_a_plane_where_geometry_says():
     matrix = torch.from_numpy(face3d.rotation(30, 0, 0)).float()[None]
     u = torch.linspace(-0.2, 0.5, 8)
     plane = torch.stack(torch.meshgrid(u, torch.tensor([-0.6, -0.4]), indexing="xy"), -1)[None]
-    met = face3d.to_frontal(plane, matrix, heights)
+    met = face3d.trace(plane, matrix, heights)
+    x, y = met.places(met.depth.sqrt())
     c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
-    np.testing.assert_allclose(met[0, 0, 0], (u.numpy() - 0.5 * s) / c, atol=0.02)
-    np.testing.assert_allclose(met[0, 1, :, 0], [-0.6, -0.4], atol=1e-5)
-    assert (met[0, 2] > 0).all()
+    np.testing.assert_allclose(x[0, 0], (u.numpy() - 0.5 * s) / c, atol=0.01)
+    np.testing.assert_allclose(y[0, :, 0], [-0.6, -0.4], atol=1e-5)
+    assert (met.under > 0).all()
 
 
-def test_rays_that_miss_a_ball_are_told_by_how_much():
+@pytest.mark.parametrize("yaw", [20, 45])
+def test_a_contour_is_found_between_rays_to_a_hundredth(yaw):
+    """A bump with a known contour: z = 0.8 − 2 (x² + (y + 0.5)²) under a ray of slope t has its contour where the
+    parabola just touches it."""
     y, x = face3d.frontal_grid()
-    ball = np.sqrt(np.clip(0.3**2 - x**2 - (y + 0.5) ** 2, 0, None)) - 0.4 * (np.hypot(x, y + 0.5) > 0.3)
+    heights = torch.from_numpy(0.8 - 2 * (x**2 + (y + 0.5) ** 2)).float()[None, None]
+    u = torch.linspace(-0.8, 0.8, 33)  # 0.05 apart
+    plane = torch.stack(torch.meshgrid(u, torch.tensor([-0.5, -0.5]), indexing="xy"), -1)[None]
+    met = face3d.trace(plane, torch.from_numpy(face3d.rotation(yaw, 0, 0)).float()[None], heights)
+    c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
+    under = met.under[0, 0].numpy()
+    assert ((under > 0) == (met.depth[0, 0].numpy() > 0)).all()
+    # x c + z s is largest, and smallest, on the surface where its slope is that of the rays: −4 x s + c = 0.
+    place = c / (4 * s)
+    edge = place * c + (0.8 - 2 * place**2) * s
+    k = int(np.flatnonzero((under[:-1] > 0) & (under[1:] <= 0))[-1])
+    found = u[k] + 0.05 * under[k] / (under[k] - under[k + 1])
+    assert float(found) == pytest.approx(edge, abs=0.01)
+
+
+def test_rays_that_pass_a_head_by_find_nothing_behind_it():
+    y, x = face3d.frontal_grid()
+    ball = np.sqrt(np.clip(0.3**2 - x**2 - (y + 0.5) ** 2, 0, None)) - 9 * (np.hypot(x, y + 0.5) > 0.3)
     u = torch.linspace(-0.6, 0.6, 61)
     plane = torch.stack(torch.meshgrid(u, torch.tensor([-0.5, -0.5]), indexing="xy"), -1)[None]
-    met = face3d.to_frontal(plane, torch.eye(3)[None], torch.from_numpy(ball).float()[None, None])
-    assert (met[0, 0, 0][u.abs() < 0.27].abs() < 0.28).all()
-    np.testing.assert_allclose(met[0, 0, 0], u, atol=1e-5)
+    met = face3d.trace(plane, torch.eye(3)[None], torch.from_numpy(ball).float()[None, None])
+    np.testing.assert_allclose(met.x[0, 0], u, atol=1e-5)
+    assert (met.under[0, 0][u.abs() > 0.33] < 0).all()
+    assert (met.under[0, 0][u.abs() < 0.27] > 0).all()
 
 
 def test_surfaces_stand_off_the_sheet_and_end_on_it():

@@ -209,6 +209,18 @@ def test_the_command_writes_the_table_and_the_list_of_failures(folder, tmp_path,
     assert "2 table" in capsys.readouterr().out
 
 
+def test_the_command_and_the_tool_share_a_cache(folder, tmp_path, capsys):
+    from lib.augment.__main__ import main as augment
+
+    cache = str(tmp_path / "cache")
+    out = [str(folder), str(tmp_path / "out"), "--rule-only", "--workers", "0", "--quiet"]
+    assert augment([*out, "--landmark-cache", cache]) == 0
+    assert faces.main([str(folder), str(tmp_path / "l.csv"), "--cache", cache]) == 0
+    assert "4 from the cache" in capsys.readouterr().out
+    assert faces.main([str(folder), str(tmp_path / "l.csv"), "--cache", cache, "--min-score", "0.2"]) == 0
+    assert "0 from the cache" in capsys.readouterr().out
+
+
 def test_the_command_says_what_is_wrong(folder, tmp_path, capsys):
     (tmp_path / "none").mkdir()
     for arguments, reason in (

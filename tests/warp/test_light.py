@@ -146,3 +146,15 @@ def test_a_black_and_white_picture_gets_a_grey_mask_and_a_coloured_one_keeps_its
     assert torch.equal(faded[1], cloth[1])
     shades = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     torch.testing.assert_close((faded * shades).sum(1), (cloth * shades).sum(1))
+
+
+def test_a_bright_mask_keeps_its_folds_and_its_cast():
+    gain = torch.linspace(0.3, 1.45, 24).view(1, 4, 6) * torch.tensor([1.0, 0.98, 0.92]).view(3, 1, 1)
+    for brightest in (0.2, 0.9, 1.0):
+        under = light.shoulder(gain, brightest)
+        lit = under[0].flatten() * brightest
+        assert (lit.diff() > 0).all(), "more light is still brighter"
+        assert float(lit.max()) < 0.98
+        dim = gain[0] * brightest < 0.86
+        torch.testing.assert_close(under[:, dim], gain[:, dim])
+        torch.testing.assert_close(under / under[:1], gain / gain[:1])

@@ -159,4 +159,10 @@ def test_commands(picture, points, pack, tmp_path, capsys):
     assert "masks.cfg#green  with left and right view" in capsys.readouterr().out
     assert main(["make", str(picture), str(tmp_path / "n.json"), "--points", "chin=1"]) == 2
     assert "expected name=x,y" in capsys.readouterr().err
+    Image.open(picture).convert("RGB").save(tmp_path / "flat.png")
+    assert main(["make", str(tmp_path / "flat.png"), str(tmp_path / "n.json"), "--points", words]) == 2
+    told = capsys.readouterr().err
+    assert "n.json was not written: " in told
+    assert "(--background '#ffffff' with `make`)" in told
+    assert not (tmp_path / "n.json").exists()
     assert main(["check", "nothing.json", str(tmp_path / "x.png")]) == 2

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lib.warp import PRESETS, WarpParams, apply_warp
+from lib.warp import PRESETS, WarpParams, apply_warp, face3d, template
+from lib.warp.frontal import fit_frontal, in_view
 from lib.warp.place import place_all
 from lib.warp.straps import Strands, draw_straps, lay_straps
 
@@ -92,3 +93,28 @@ def test_the_region_covers_them_and_nothing_else_changes(plain_face, noise_pictu
     assert (worn.alpha[at] > 0).all()
     assert (x <= at[1].min()) and (at[1].max() < x + w)  # noqa: PT018
     assert (y <= at[0].min()) and (at[0].max() < y + h)  # noqa: PT018
+
+
+@pytest.mark.parametrize("name", ["n95", "gas", "surgical_blue"])
+@pytest.mark.parametrize("yaw", [0, 25, -40])
+def test_straps_end_where_they_go_behind_the_head(name, yaw):
+    """Bands once stopped beside the head, in the air or before the ear."""
+    fit = fit_frontal(template(name))
+    towards = face3d.rotation(yaw, 0, 0)[2]
+    for path, whole in zip(in_view(fit.straps, towards), fit.straps, strict=True):
+        outwards = path * (1, 0, 1) - (0, 0, 0.06)
+        facing, before = outwards @ towards, (whole * (1, 0, 1) - (0, 0, 0.06)) @ towards
+        if before[0] <= 0:
+            np.testing.assert_array_equal(path, whole)
+            continue
+        assert facing.min() > -1e-6
+        assert facing[-1] < 0.02 or np.array_equal(path, whole), "up to the contour, or as long as it is"
+        np.testing.assert_allclose(path[0], whole[0])
+
+
+def test_bands_pass_above_and_below_the_ear():
+    fit, mask = fit_frontal(template("n95")), template("n95")
+    for path, strap in zip(fit.straps, mask.straps, strict=True):
+        at_ear = np.interp(0.08, path[::-1, 2], path[::-1, 1])  # z of the ears
+        assert (at_ear > -0.1) if strap.to == "crown" else (-0.55 < at_ear < -0.25), (strap.to, at_ear)
+        assert np.abs(path[:, 0]).max() < 0.76
