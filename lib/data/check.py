@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from lib.data.files import write_json
+from lib.data.files import LEAVES, write_json
 from lib.data.images import ImageError, read_image
 from lib.data.maskedface_net import PUBLISHED as MASKED
-from lib.data.survey import KINDS, LEAVES, MISSING, Report, recognise
+from lib.data.survey import KINDS, MISSING, Report, recognise
 from lib.data.workers import Pool, WorkerCrashed
 
 _LISTED = 10  # reasons and damaged files that are printed; --json has all

@@ -95,6 +95,9 @@ def write_png(path: Path | str, pixels: np.ndarray) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
+LEAVES = "path leaves the data set"  # the reason against such a row
+
+
 def leaves_root(name: str) -> bool:
     """Whether a relative path, as a label file names it, may lead out of its folder: `..`, absolute, or with a drive.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lib.data.files import leaves_root
+from lib.data.files import LEAVES, leaves_root
 
 if TYPE_CHECKING:
     import torch  # imported where it is used: listing and decoding pictures should not wait for it
@@ -120,7 +120,7 @@ def find_picture(
     """
     places = [name if folder == "." else f"{folder}/{name}" for folder in folders for name in names]
     if any(map(leaves_root, names)):
-        return places[0], None, "path leaves the data set"
+        return places[0], None, LEAVES
     for image in places:
         path = os.path.join(root, image)
         if not os.path.isfile(path):  # unlike Path.is_file it takes names that are too long or hold a NUL

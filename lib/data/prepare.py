@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lib.data.files import leaves_root, write_png, write_table
+from lib.data.files import LEAVES, leaves_root, write_png, write_table
 from lib.data.images import ImageError, list_images, read_image, resize
 from lib.data.table import BOX, read_table
 from lib.data.workers import Pool, WorkerCrashed
@@ -202,7 +202,7 @@ def run(args: argparse.Namespace) -> int:
     table = _faces_of(args.table) if args.table else _files_of(args.pictures)
     table["source"] = [str(args.pictures / name) for name in table["original"]]
     bad = [leaves_root(name) for name in table["original"]]
-    table.loc[bad, "reason"] = "path leaves the data set"
+    table.loc[bad, "reason"] = LEAVES
     sound = table[table["reason"] == ""]
     table.loc[sound.index, "reason"] = prepare_pictures(sound, args.out, args.size, args.workers)
     failed = table["reason"] != ""

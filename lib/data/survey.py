@@ -14,10 +14,11 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data import fddb, ffhq, mafa, maskedface_net, pairs, rmfd, wider
+from lib.data.files import LEAVES
 from lib.data.filters import MINIMUM_PX, PAPER_COUNTS, funnel, paper_steps
 from lib.data.folder import read_folder
 
-MISSING, LEAVES = "picture missing", "path leaves the data set"  # reasons of the readers
+MISSING = "picture missing"  # a reason of the readers
 
 
 @dataclass
