@@ -148,12 +148,15 @@ def compare(
     """Numbers per checkpoint on the first held-out faces; the first row is the rule-based image itself.
 
     Columns: stage, epoch; outside_change, inside_change (mean over faces, [0, 1]); colour_spread (Lab colour of the
-    mask over faces, ΔE units); noise_diversity (the same over noise seeds of one face; NaN without noise); and, if the
-    truth is known, truth_distance ([0, 1]) and truth_ssim over the true and the rule-based mask together.
+    mask over faces, ΔE units); noise_diversity (the same over noise seeds of one face; NaN without noise); frechet_B,
+    the distance to held-out B in fixed random features (a stand-in for FID, `lib.study.metrics`; NaN where a set has
+    one picture); and, if the truth is known, truth_distance ([0, 1]) and truth_ssim over the true and the
+    rule-based mask together.
     """
     test = test.take(range(min(faces, len(test.rule))))
     mask = ~test.non_mask
     area = mask | test.region if test.region is not None else None
+    enough = min(len(test.rule), len(test.B)) > 1
 
     def row(stage: str, epoch: int | None, images: np.ndarray, draws: np.ndarray | None) -> dict:
         values = {
@@ -163,6 +166,7 @@ def compare(
             "inside_change": float(np.nanmean(metrics.outside_change(test.rule, images, mask))),
             "colour_spread": metrics.colour_diversity(metrics.mask_colour_lab(images, mask)),
             "noise_diversity": float("nan") if draws is None else metrics.noise_diversity(draws, mask),
+            "frechet_B": metrics.random_feature_distance(images, test.B) if enough else float("nan"),
         }
         if test.truth is not None:
             values["truth_distance"] = float(np.nanmean(metrics.outside_change(test.truth, images, area)))

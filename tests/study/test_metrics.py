@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from scipy.linalg import sqrtm
 from scipy.stats import binomtest
 from skimage.color import rgb2lab
 from skimage.metrics import structural_similarity
@@ -125,3 +127,30 @@ def test_the_interval_of_a_share_is_wilsons(k, n):
 
 def test_no_trial_leaves_the_share_open():
     assert metrics.share_interval(0, 0) == (0.0, 1.0)
+
+
+def test_frechet_distance_of_gaussians_and_by_scipys_root(rng):
+    a, b = rng.normal(0, 1, (400, 5)), rng.normal(0.5, 2, (300, 5)) @ rng.normal(0, 1, (5, 5))
+    known = rng.normal(0, 1, (200_000, 2)) * [1, 2] + [3, 0]
+    assert metrics.frechet_distance(known, rng.normal(0, 1, (200_000, 2))) == pytest.approx(9 + 1, rel=0.02)
+    mean, covariance = a.mean(0) - b.mean(0), [np.cov(x, rowvar=False) for x in (a, b)]
+    root = sqrtm(covariance[0] @ covariance[1]).real
+    expected = mean @ mean + np.trace(covariance[0] + covariance[1] - 2 * root)
+    assert metrics.frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
+    assert metrics.frechet_distance(a[:3], a[:3]) == pytest.approx(0, abs=1e-6)  # fewer pictures than features
+    with pytest.raises(ValueError, match="two pictures"):
+        metrics.frechet_distance(a[:1], b)
+
+
+def test_random_feature_distance_orders_pictures_by_their_likeness(rng):
+    base = rng.integers(60, 200, (12, 1, 1, 3)) + rng.normal(0, 12, (12, 64, 64, 3))
+    target, same = (np.clip(base + rng.normal(0, 3, base.shape), 0, 255).astype(np.uint8) for _ in range(2))
+    smooth = np.clip(base.mean((1, 2), keepdims=True) + np.zeros(base.shape), 0, 255).astype(np.uint8)
+    blue = np.clip(target * [0.4, 0.7, 1.3], 0, 255).astype(np.uint8)
+    near, *far = (metrics.random_feature_distance(x, target) for x in (same, smooth, blue))
+    assert near < 0.05 * min(far)
+    assert metrics.random_feature_distance(target, target) == pytest.approx(0, abs=1e-6)
+    assert np.isfinite(metrics.random_feature_distance(smooth, np.full_like(target, 7)))  # features that never vary
+    soft = np.stack([np.asarray(Image.fromarray(x).resize((16, 16), 3).resize((64, 64), 3)) for x in target])
+    big = np.stack([np.asarray(Image.fromarray(x).resize((128, 128), 3)) for x in soft])  # another size, the same
+    assert metrics.random_feature_distance(big, soft) < 0.05 * min(far)
