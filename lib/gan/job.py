@@ -5,6 +5,7 @@
 Paths are relative to RUN. `python -m lib.gan.train RUN` trains it in one process, torchrun in several.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -78,7 +79,17 @@ def train_job(run_dir: Path, progress: bool = True) -> Result:
         return train(**job | {"cfg": replace(job["cfg"], device=str(device))}, run_dir=run_dir, progress=progress)
     finally:
         if world > 1:
-            dist.destroy_process_group()
+            leave_group()
+
+
+def leave_group() -> None:
+    """Leave the process group for good.
+
+    Networks wrapped for DDP lie in reference cycles and hold the group: were they alive at the interpreter's end, so
+    would gloo's threads be, and abort the process now and then ("terminate called without an active exception").
+    """
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def launch(run_dir: Path, devices: int) -> None:

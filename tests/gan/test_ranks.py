@@ -27,7 +27,7 @@ import sys, torch, torch.distributed as dist
 from pathlib import Path
 from safetensors.torch import save_file
 from lib.gan import Model, Ranks, make_batch
-from lib.gan.job import read_job
+from lib.gan.job import leave_group, read_job
 from lib.gan.step import train_step
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
@@ -37,7 +37,8 @@ model = Model(cfg, torch.device("cpu"), ranks)
 values = [ranks.mean(train_step(model, make_batch(cfg, data, s, "cpu", ranks), cfg, s)) for s in range(3)]
 grads = {f"{n}.{k}": p.grad.contiguous() for n, net in model.networks.items() for k, p in net.named_parameters()}
 save_file(grads | {"values": torch.stack(values)}, Path(sys.argv[1]) / f"rank{ranks.rank}.safetensors")
-dist.destroy_process_group()
+del model, grads
+leave_group()
 """
 
 
