@@ -1,4 +1,4 @@
-"""The fixed sample faces of a trained stage: after every pass, and inside the generator."""
+"""What goes into a stage, and its fixed sample faces: after every pass, and inside the generator."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.data.images import to_pixels, to_tensor
-from lib.gan import TrainConfig, load_generator, pick_device
+from lib.gan import TrainConfig, TrainData, load_generator, pick_device
 from lib.gan.records import translate_samples
 from lib.study.datasets import train_data
 from lib.study.display import as_pixels, grid, heat
@@ -18,6 +19,23 @@ from lib.study.runs import Study
 from lib.study.timeline import StageRun
 
 STRIP_ROWS = 3  # input, output, kept input: see lib.gan.records.snapshot
+
+
+def what_goes_in(data: TrainData, first: int = 64) -> pd.DataFrame:
+    """The arrays a stage is trained on: one row each with count, shape, type, and the range of the `first` pictures."""
+    arrays = {"set A": data.A, "set B": data.B, "non-mask tensors of A": data.non_mask, "sample faces": data.samples}
+    rows = {
+        name: {
+            "count": len(array),
+            "each": " × ".join(map(str, array.shape[1:])),
+            "type": str(array.dtype),
+            "lowest": int(np.min(array[:first])),
+            "highest": int(np.max(array[:first])),
+        }
+        for name, array in arrays.items()
+        if array is not None
+    }
+    return pd.DataFrame(rows.values(), index=list(rows))
 
 
 def strip_tiles(path: Path, size: int) -> np.ndarray:
@@ -79,13 +97,18 @@ def look_inside(checkpoint: Path, faces: np.ndarray, config: TrainConfig, device
 
 def attention_maps(study: Study, run: StageRun, device: str = "auto", faces: int = 6) -> Figure:
     """The stage's fixed samples: output and kept input ($A_{10}$, white = kept) at the first and the last kept
-    checkpoint, and at the last the strongest content with its attention."""
+    checkpoint, and at the last the strongest content with its attention. Even maps are told by their mean alone."""
     config = TrainConfig.from_dict(run.manifest["config"])
     data, _ = train_data(study, run.stage, config.sample_count)
     pictures = np.moveaxis(np.array(data.samples[:faces]), 1, -1)
     rows = {"input": list(pictures)}
     for label in sorted({min(run.checkpoints), max(run.checkpoints)}):
         inside = look_inside(run.checkpoints[label], pictures, config, device)
-        rows[f"output, {label}"], rows[f"kept, {label}"] = inside["output"], inside["kept"]
-    rows["strongest\ncontent"], rows["its\nattention"] = inside["content"], [heat(a, 1.0) for a in inside["taken"]]
+        rows[f"output, {label}"], rows[f"kept, {label}\n{_mean(inside['kept'])}"] = inside["output"], inside["kept"]
+    rows["strongest\ncontent"] = inside["content"]
+    rows[f"its attention\n{_mean(inside['taken'])}"] = [heat(a, 1.0) for a in inside["taken"]]
     return grid([image for row in rows.values() for image in row], columns=len(pictures), rows=list(rows), cell=1.0)
+
+
+def _mean(maps: list[np.ndarray]) -> str:
+    return f"(mean {np.mean(maps):.2f})"

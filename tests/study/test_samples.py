@@ -24,8 +24,21 @@ def data(trained):
     return train_data(trained, STAGES["stage5"], trained.profile.sample_count)[0]
 
 
+def sample_faces(run, data):
+    return np.moveaxis(np.array(data.samples), 1, -1), TrainConfig.from_dict(run.manifest["config"])
+
+
 def shown(fig):
     return [np.asarray(ax.images[0].get_array()) for ax in fig.axes if ax.images]
+
+
+def test_what_goes_in_counts_and_measures_the_arrays(trained, data):
+    table = samples.what_goes_in(data)
+    assert table["count"].tolist() == [len(data.A), len(data.B), len(data.A), 2]
+    assert table["each"].tolist() == ["3 × 32 × 32", "3 × 32 × 32", "1 × 32 × 32", "3 × 32 × 32"]
+    assert table.loc["set B", ["lowest", "highest"]].tolist() == [data.B.min(), data.B.max()]
+    scenes = train_data(trained, STAGES["pretraining"], 2)[0]
+    assert "non-mask tensors of A" not in samples.what_goes_in(scenes).index
 
 
 def test_tiles_are_cut_where_the_trainer_put_them(stage5, data):
@@ -56,8 +69,7 @@ def test_of_a_long_stage_some_passes_are_drawn_with_both_ends(stage5):
 
 
 def test_the_inside_is_the_generators_own(stage5, data):
-    config = TrainConfig.from_dict(stage5.manifest["config"])
-    faces = np.moveaxis(np.array(data.samples), 1, -1)
+    faces, config = sample_faces(stage5, data)
     inside = samples.look_inside(stage5.last_checkpoint, faces, config, "cpu")
     # The strip of the last pass shows the same outputs and the same attention, up to rounding.
     strip = samples.strip_tiles(stage5.sample_image(510), 32).astype(int)
@@ -69,10 +81,13 @@ def test_the_inside_is_the_generators_own(stage5, data):
         assert taken.mean() == pytest.approx(means.max().item(), abs=1e-5)
 
 
-def test_the_figure_has_a_row_for_all_of_it(trained, stage5):
+def test_the_figure_has_a_row_for_all_of_it(trained, stage5, data):
     fig = samples.attention_maps(trained, stage5, "cpu")
     first, last = min(stage5.checkpoints), max(stage5.checkpoints)
     labels = [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()]
     checkpoints = [f"{what}, {epoch}" for epoch in (first, last) for what in ("output", "kept")]
-    assert labels == ["input", *checkpoints, "strongest\ncontent", "its\nattention"]
+    named = [label.split("\n(mean")[0] for label in labels]
+    assert named == ["input", *checkpoints, "strongest\ncontent", "its attention"]
+    kept = samples.look_inside(stage5.checkpoints[last], *sample_faces(stage5, data))["kept"]
+    assert labels[4].endswith(f"(mean {np.mean(kept):.2f})")
     assert len(shown(fig)) == 2 * len(labels)
