@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.data.curation import make_selection
 from lib.data.files import read_json, sha256, write_json, write_table
 from lib.data.images import read_image, resize
 from lib.data.prepare import crop_box
@@ -28,7 +29,7 @@ from lib.gan import TrainData
 from lib.study import sources
 from lib.study.config import Stage, StudyError
 from lib.study.ranking import ranked
-from lib.study.runs import Study
+from lib.study.runs import Study, now
 from lib.warp import load_non_mask, non_mask_path
 
 
@@ -118,6 +119,29 @@ def candidates_B(study: Study, progress: bool = True) -> pd.DataFrame:
     if "original" in waiting:
         waiting = waiting.assign(image=waiting["original"])
     return ranked(waiting.reset_index(drop=True), pool_crop, study.data_dir / "B" / "ranking.csv", progress=progress)
+
+
+def known_picking(study: Study, pool: pd.DataFrame) -> pd.DataFrame:
+    """The picking that stage 3 of a pool stands for, as a selection (`lib.data.curation`): a row per face of stage 2.
+
+    In the face world, where pose and mask are known, a rejection says what spoke against the face first.
+    """
+    seen = pool[pool["stage2"]].reset_index(drop=True)
+    picked, reason = seen["stage3"], np.full(len(seen), "", object)
+    if study.data == "faceworld":
+        tilted = [seen["pitch"].abs() > sources.PICK_PITCH, seen["roll"].abs() > sources.PICK_ROLL]
+        against = [~picked & fault for fault in (*tilted, seen["mask_kind"] != "surgical", ~seen["light"].astype(bool))]
+        reason = np.select(against, ["pitch", "roll", "another kind of mask", "dark mask"], "")
+    named = seen["original"] if "original" in seen else seen["image"]
+    decision = np.where(picked, "accept", "reject")
+    columns = {"image": named, "face": seen["face"], "decision": decision, "reason": reason}
+    return make_selection(pd.DataFrame(columns).assign(by=study.data, time=now()))
+
+
+def straddlers(table: pd.DataFrame) -> list[str]:
+    """Who is in more than one split of a prepared set; a picture of nobody known is a person of its own."""
+    splits = table["split"].groupby(sources.identities_of(table)).nunique()
+    return splits.index[splits > 1].tolist()
 
 
 def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:

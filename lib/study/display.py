@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 PALETTE = "colorblind"  # seaborn's colour-blind safe palette, everywhere
+HEAT = "magma"  # equal steps of value look like equal steps of brightness, to every eye
 
 
 def use_style() -> None:
@@ -25,6 +26,7 @@ def use_style() -> None:
     sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE)
     plt.rcParams.update(
         {
+            "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: every machine draws the same letters
             "pdf.fonttype": 42,  # TrueType: text stays text in the PDF
             "figure.dpi": 90,
             "savefig.dpi": 160,
@@ -119,7 +121,7 @@ def marked(image: np.ndarray, points: np.ndarray, labels: Sequence[str], cell: f
 def heat(change: np.ndarray, limit: float | None = None) -> np.ndarray:
     """A map of changes [H, W] as colours, uint8 [H, W, 3]; `limit` is the value drawn brightest."""
     limit = limit or max(float(change.max()), 1e-6)
-    return (plt.get_cmap("magma")(np.clip(change / limit, 0, 1))[..., :3] * 255).astype(np.uint8)
+    return (plt.get_cmap(HEAT)(np.clip(change / limit, 0, 1))[..., :3] * 255).astype(np.uint8)
 
 
 def loss_curves(metrics: pd.DataFrame, columns: Sequence[str], title: str = "", x: str = "step") -> Figure:

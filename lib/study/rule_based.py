@@ -35,7 +35,8 @@ from lib.warp import preset as warp_preset
 def warp_A(study: Study, progress: bool = True, preset: str = "study") -> pd.DataFrame:
     """Step one on every face of set A: the rule-based image and, by pixel comparison, its non-mask tensor (§4.1).
 
-    preset: of `lib.warp.PRESETS`, how the masks are put on. Returns the table of faces that have both; the others are
+    preset: of `lib.warp.PRESETS`, how the masks are put on; the mask is the blue surgical one under each of them, since
+    the paper's set A "uses uniformly blue medical masks" (§3). Returns the table of faces that have both; the others are
     listed in failures.csv. Uses all cores; goes on where it was stopped. Raises StudyError for a set that was made with
     another preset.
     """
@@ -49,7 +50,7 @@ def warp_A(study: Study, progress: bool = True, preset: str = "study") -> pd.Dat
         return pd.read_csv(folder / "faces.csv")
     table = prepare_A(study, progress)
     try:
-        config = warp_preset(preset)
+        config = warp_preset(preset, mix="surgical_blue")
     except ValueError as error:
         raise StudyError(str(error)) from None
     drawn = [sample_warp_params(np.random.default_rng([study.seed, k]), config) for k in table.index]

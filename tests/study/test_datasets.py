@@ -8,9 +8,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lib.data import curation
 from lib.gan import TrainConfig
 from lib.study.config import STAGES, TABLE_1, StudyError
-from lib.study.datasets import load_test_set, pool_B, prepare_A, prepare_B, prepare_scenes, train_data
+from lib.study.datasets import (
+    known_picking,
+    load_test_set,
+    pool_B,
+    prepare_A,
+    prepare_B,
+    prepare_scenes,
+    straddlers,
+    train_data,
+)
 from lib.study.rule_based import warp_A
 from lib.study.runs import read_failures
 from lib.study.sources import landmarks_of
@@ -35,6 +45,26 @@ def test_set_B_is_nested_and_its_funnel_counts_the_same(trained):
     assert (removed == funnel["removed"].iloc[1:]).all()
     for name in table["image"]:
         assert pixels(trained.data_dir / "B" / "images" / name).shape == (32, 32, 3)
+
+
+def test_the_known_picking_read_back_gives_stage_3_and_every_rejection_its_reason(trained, tmp_path):
+    pool, _ = pool_B(trained)
+    curation.write_selection(tmp_path / "picked.csv", known_picking(trained, pool))
+    selection = curation.read_selection(tmp_path / "picked.csv")
+    seen = pool[pool["stage2"]]
+    assert len(selection) == len(seen)
+    accepted = curation.accepted(seen.assign(image=seen["original"]), selection)
+    assert accepted.tolist() == seen["stage3"].tolist()
+    assert (selection["reason"].ne("") == selection["decision"].eq("reject")).all()
+
+
+def test_straddlers_are_those_of_two_splits():
+    table = pd.DataFrame({
+        "image": ["a", "b", "c", "d", "e"],
+        "identity": ["1", "1", "2", None, None],  # the last two: nobody known, so two people
+        "split": ["train", "test", "train", "train", "test"],
+    })  # fmt: skip
+    assert straddlers(table) == ["1"]
 
 
 def test_nobody_is_in_training_and_test_or_in_both_sets(trained):
@@ -165,3 +195,14 @@ def test_unprepared_data_names_the_notebook(empty, stage, notebook):
 def test_a_missing_test_set_names_the_notebook(empty):
     with pytest.raises(StudyError, match="run notebook 02_rule_based_warping"):
         load_test_set(empty)
+
+
+def test_every_preset_puts_on_the_papers_uniformly_blue_mask(trained, copy_of):
+    """Paper §3, of set A; the tool's `ours` alone would draw masks of the street."""
+    study = copy_of(trained)
+    shutil.rmtree(study.data_dir / "A" / "rule")
+    warp_A(study, progress=False, preset="ours")
+    drawn = json.loads((study.data_dir / "A" / "rule" / "params.json").read_text())
+    looks = {(params["template"], params["colour"], params["texture"]) for params in drawn.values()}
+    assert len(drawn) == 12
+    assert looks == {("surgical_blue", "", "")}

@@ -96,3 +96,4 @@ def test_the_style_keeps_text_as_text_in_a_pdf():
     with plt.rc_context():
         display.use_style()
         assert plt.rcParams["pdf.fonttype"] == 42
+        assert plt.rcParams["font.sans-serif"] == ["DejaVu Sans"]  # the same letters on every machine
