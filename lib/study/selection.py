@@ -1,7 +1,8 @@
 """Picking checkpoints (paper §5): the trend over the whole timeline, numbers per checkpoint, and who picked which.
 
 The paper "carefully watched this trend and visually picked two better-performing checkpoints". Here the trend is drawn,
-the picking is written down in `runs/<study>/selection.json`, and the figures read it from there.
+the picking is written down in `runs/<study>/selection.json`, and the figures read it from there. The page of
+`lib.study.widgets` marks picks one by one; several pages may do so at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lib.study import metrics
 from lib.study.config import PICKED_EPOCHS, STAGES, StudyError
 from lib.study.datasets import TestSet
 from lib.study.runs import Study, now
+from lib.study.selection_file import locked
 from lib.study.timeline import all_checkpoints, checkpoints_of, load_stage
 
 PICKED_STAGE = "stage5"  # paper §5: both picks are "from the later epochs", with NMC and noise
@@ -27,34 +29,84 @@ PICKED_STAGE = "stage5"  # paper §5: both picks are "from the later epochs", wi
 
 def read_picks(study: Study) -> tuple[int, ...]:
     """The two epochs picked in this study: those of selection.json, the paper's 313 and 476 where there is none."""
+    return tuple(pick["epoch"] for pick in present_picks(study))
+
+
+def present_picks(study: Study) -> list[dict]:
+    """The two picks with who made each, when and why: epoch, by, remark, at ("" where it was never written)."""
     path = study.root / "selection.json"
-    return tuple(read_json(path)["picks"]) if path.exists() else PICKED_EPOCHS
+    return _each(read_json(path) if path.exists() else None)
+
+
+def _each(record: dict | None) -> list[dict]:
+    if record is None:
+        record = {"picks": PICKED_EPOCHS, "by": "the paper (§5)", "remark": "picked by eye from watching the trend"}
+    if "each" in record:
+        return record["each"]
+    facts = {key: record.get(key, "") for key in ("by", "remark", "at")}  # of both at once, as it used to be written
+    return [{"epoch": int(epoch), **facts} for epoch in record["picks"]]
 
 
 def write_picks(study: Study, picks: Sequence[int], by: str, remark: str = "") -> dict:
-    """Write selection.json: two epochs of stage 5, who picked them, when and why. Gives what was written.
+    """Write selection.json: two epochs of stage 5, who picked them, when and why. Gives what it holds then.
 
-    An earlier picking is kept under "earlier"; the same picking again changes nothing.
+    0 leaves that pick as it is, with who made it and why; (0, 0) writes nothing. What others wrote meanwhile is taken
+    in first, an earlier picking is kept under "earlier", and the same picking again changes nothing.
 
     Raises StudyError when they are not two rising epochs of which the stage kept the weights, or nobody is named.
     """
-    picks, kept = [int(p) for p in picks], checkpoints_of(study, PICKED_STAGE)
-    if len(picks) != 2 or picks[0] >= picks[1] or not set(picks) <= set(kept):
-        raise StudyError(
-            f"picks {picks}: expected two rising epochs out of those that {PICKED_STAGE} of {study.name} kept: "
-            f"{', '.join(map(str, kept)) or 'none yet, run notebook ' + STAGES[PICKED_STAGE].notebook}"
-        )
+    path = study.root / "selection.json"
+    picks = [int(epoch) for epoch in picks]
+    if picks == [0, 0]:
+        each = present_picks(study)
+        whole = {"stage": PICKED_STAGE, "picks": [pick["epoch"] for pick in each], "each": each}
+        return read_json(path) if path.exists() else whole
     if not by.strip():
         raise StudyError("a picking needs a name in `by`: who looked at the pictures?")
-    path = study.root / "selection.json"
-    before = read_json(path) if path.exists() else None
-    chosen = {"stage": PICKED_STAGE, "picks": picks, "by": by, "remark": remark}
-    if before and {key: before.get(key) for key in chosen} == chosen:
-        return before
-    earlier = [*before.pop("earlier"), before] if before else []
-    record = {**chosen, "at": now(), "earlier": earlier}
-    write_json(path, record)
-    return record
+    with locked(path):
+        before = read_json(path) if path.exists() else None
+        each, kept = _each(before), checkpoints_of(study, PICKED_STAGE)
+        epochs = [epoch or pick["epoch"] for epoch, pick in zip(picks, each)]
+        if len(picks) != 2 or epochs[0] >= epochs[1] or not set(picks) - {0} <= set(kept):
+            raise StudyError(
+                f"picks {epochs if len(picks) == 2 else picks}: expected two rising epochs out of those that "
+                f"{PICKED_STAGE} of {study.name} kept: "
+                f"{', '.join(map(str, kept)) or 'none yet, run notebook ' + STAGES[PICKED_STAGE].notebook}"
+                f"{'; to move both picks beyond one of them, mark the farther one first' if 0 in picks else ''}"
+            )
+        at = now()
+        given = [{"epoch": epoch, "by": by, "remark": remark, "at": at if epoch else ""} for epoch in picks]
+        new = [pick if not mine["epoch"] or _same(mine, pick) else mine for mine, pick in zip(given, each)]
+        if before and new == each:
+            return before
+        earlier = [*before.pop("earlier"), before] if before else []
+        record = {"stage": PICKED_STAGE, "picks": epochs, "by": by, "remark": remark, "at": at, "each": new}
+        write_json(path, record | {"earlier": earlier})
+        return record | {"earlier": earlier}
+
+
+def _same(one: dict, other: dict) -> bool:
+    return all(one[key] == other[key] for key in ("epoch", "by", "remark"))
+
+
+def mark_pick(study: Study, place: int, stage: str, epoch: int, by: str, remark: str = "") -> dict:
+    """Make a checkpoint the first pick (place 1, shown by Figure 6) or the second (place 2, Figure 7); see
+    `write_picks`. The other pick stays as it is, whoever made it.
+
+    Raises StudyError for a checkpoint that cannot be that pick, or where nobody is named.
+    """
+    if stage != PICKED_STAGE:
+        raise StudyError(
+            f"{stage} · {epoch} cannot be a pick: the paper picks from the later epochs, with NMC and noise (§5); "
+            f"choose one of {PICKED_STAGE}"
+        )
+    other = read_picks(study)[2 - place]
+    if (epoch >= other) if place == 1 else (epoch <= other):
+        raise StudyError(
+            f"{epoch} cannot be the {'first' if place == 1 else 'second'} pick: the picks rise, and the "
+            f"{'second' if place == 1 else 'first'} is {other} now; to move both, mark that one first"
+        )
+    return write_picks(study, (epoch, 0) if place == 1 else (0, epoch), by, remark)
 
 
 def whole_timeline(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,105 +1,300 @@
-"""Compare checkpoints: ipywidgets in a live notebook, a static grid of the same pictures headlessly."""
+"""Compare a run's checkpoints in the browser, in JupyterLab, VS Code or as a Voilà page:
+
+    from lib.study.widgets import compare
+    compare("smoke")
+
+Two to four checkpoints on any held-out face with any noise: pictures, heat maps of the change, attention maps; side by
+side, swiped, blinking, under a linked lens; the run's curves below. A checkpoint is marked as one of the two picks with
+a remark (`lib.study.selection`); two are judged blindly (`lib.study.votes`). `static` draws a grid without a browser.
+
+What is chosen are traits: set them from Python (`page.face = 3`), or on the page, which asks by messages (`handle`).
+Pictures not there yet are computed in a thread; until then a pane keeps its old one, dimmed, under its own caption.
+"""
 
 from __future__ import annotations
 
-import io
-from functools import lru_cache
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
-import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from traitlets import TraitError, observe, validate
 
-from lib.gan import Translator
-from lib.study import metrics
-from lib.study.config import PAPER_NOISE_SIGMA
-from lib.study.datasets import TestSet
-from lib.study.display import as_pixels, grid, heat
-from lib.study.runs import Study
-from lib.study.selection import PICKED_STAGE, read_picks
-from lib.study.timeline import all_checkpoints
+from lib.gan import CheckpointError
+from lib.study.background import Background
+from lib.study.checkpoint_views import Choice, Comparison, Wish, label, runs_beside
+from lib.study.config import PICKED_EPOCHS, StudyError
+from lib.study.controls import CONTROLS, PANES, Controls
+from lib.study.runs import Study, find_study
+from lib.study.selection import mark_pick
+from lib.study.tiles import REFERENCES, Tiles
+from lib.study.votes import Ballot, Voting
 
-VIEWS = ("output", "difference", "attention")
+SEED_STEP = 1000  # between the panes' seeds where they do not share their noise
+_AHEAD, _OPENED = 8, 3  # pictures computed ahead, runs kept open
+_PARTS = [Path(__file__).with_name(f"{name}.js") for name in ("widgets_views", "widgets_curves", "widgets")]
+_TOLD = (StudyError, CheckpointError, TraitError, ValueError, OSError)  # what a person can do something about
 
 
-class Comparison:
-    """Outputs of any kept checkpoint on the held-out faces, computed when first asked for and kept in memory.
+class ComparisonPage(Controls):
+    """The widget of `compare`."""
 
-    A checkpoint is named (stage, epoch label); see `choices`.
+    _esm = "\n".join(part.read_text(encoding="utf-8") for part in _PARTS)
+    _css = Path(__file__).with_suffix(".css")
+
+    def __init__(self, study: Study, by: str = "", rng: np.random.Generator | None = None, **timing: float):
+        self._work = Background(lambda job: job[0].compute(job[1]), self._worked, **timing)
+        self._count = Background(lambda job: job[0].count(job[1]), self._counted)
+        self._root, self.by, self._rng = study.root.parent, by, rng or np.random.default_rng()
+        self._lock = threading.RLock()  # the page's messages and the thread take turns
+        self._opened = {study.name: Tiles(Comparison(study))}
+        self._tiles = self._opened[study.name]  # of the run that is shown
+        self._faults: dict[Wish, str] = {}
+        self._voting: Voting | None = None
+        self._began, self._live = 0.0, False
+        super().__init__(run=study.name)
+        self.on_msg(lambda _, content, buffers: self.handle(content))
+
+    @property
+    def comparison(self) -> Comparison:
+        """The shown run's pictures."""
+        return self._tiles.comparison
+
+    def handle(self, content: dict) -> None:
+        """Do what the page asks for: `do` names the method, the other fields are its arguments. What goes wrong is told
+        on the page."""
+        self._live, arguments = True, dict(content)
+        if (what := arguments.pop("do", "")) in ("refresh", "choose", "mark", "count", "blind", "vote", "reveal"):
+            try:
+                getattr(self, what)(**arguments)
+            except _TOLD as error:
+                self._say(f"not done: {error}")
+
+    def refresh(self) -> None:
+        """A page has opened: look again at what others may have written meanwhile."""
+        with self._lock:
+            self.runs = [{"name": name, "why": why} for name, why in runs_beside(self._root).items()]
+            self.picks = self._tiles.picks()
+            self._tell_curves()
+            self._update()
+
+    def choose(self, **changes) -> None:
+        """Set some of what is chosen at once. Raises TraitError for what cannot be, and nothing is changed."""
+        with self._lock:
+            if unknown := set(changes) - {"run", *CONTROLS}:
+                raise TraitError(f"{', '.join(unknown)}: expected some of run, {', '.join(CONTROLS)}")
+            self.run = changes.pop("run", self.run)
+            with self.hold_trait_notifications():
+                for name, value in changes.items():
+                    self.set_trait(name, value)
+            self._say("")
+
+    def mark(self, label: str, place: int, by: str, remark: str = "") -> None:
+        """Make a checkpoint the first (1) or second (2) pick; see `lib.study.selection.mark_pick`."""
+        self.by = by.strip() or self.by
+        mark_pick(self.comparison.study, place, *self._choice(label), by, remark)
+        self.picks = self._tiles.picks()
+        self._say(f"marked: {label} is the {('first', 'second')[place - 1]} pick, shown by Figure {5 + place}")
+
+    def count(self) -> None:
+        """Compute the numbers per checkpoint that the curves lack, in the background."""
+        self._count.wish([(self._tiles, choice) for choice in self._tiles.uncounted()])
+        self._tell_curves()
+
+    def blind(self, on: bool, by: str = "") -> None:
+        """Begin to vote blindly on the first two checkpoints, or end it. Raises ValueError for two equal ones and where
+        nobody is named."""
+        with self._lock:
+            if on:
+                pair, path = [self._choice(text) for text in self.chosen[:2]], self.comparison.study.root / "votes.csv"
+                self._voting = Voting(pair, len(self.faces), path, by, self._rng)
+                self.by = self._voting.by
+            else:
+                self._voting = None
+            self._say("")
+            self._update()
+
+    def vote(self, number: int, vote: str) -> None:
+        """Vote left, right or tie on the ballot of that number; an answer to an earlier one counts for nothing."""
+        with self._lock:
+            if self._voting and self._voting.now.number == number and self.ballot.get("left"):
+                face, seeds = self._voting.now.face, [wish.seed for wish in self._sides(self._voting.now)]
+                self._voting.vote(vote, self.comparison.test.names[face], seeds, self.sigma)
+                self._say("")
+                self._update()
+
+    def reveal(self) -> None:
+        """Tell what all votes on this pair say so far."""
+        with self._lock:
+            if self._voting:
+                self._voting.reveal()
+                self._draw()
+
+    def static(self, *args, **options) -> Figure:
+        """A grid of the same pictures, for runs without a browser; see `Comparison.static`."""
+        return self.comparison.static(*args, **options)
+
+    def close(self) -> None:
+        """End the page and its threads."""
+        for thread in (self._work, self._count):
+            thread.close()
+        super().close()
+
+    # ------------------------------------------------------------------------------------------ what may be chosen
+    @validate("run")
+    def _valid_run(self, proposal) -> str:
+        name = proposal["value"]
+        if name not in self._opened:
+            if why := runs_beside(self._root).get(name, "no such run"):
+                raise TraitError(f"run {name!r}: {why}")
+            try:
+                self._opened[name] = Tiles(Comparison(find_study(name, self._root)))
+            except _TOLD as error:
+                raise TraitError(f"run {name!r}: {error}") from error
+            while len(self._opened) > _OPENED:
+                del self._opened[next(other for other in self._opened if other not in (self.run, name))]
+        return name
+
+    @observe("run")
+    def _run_chosen(self, _) -> None:
+        with self._lock:
+            self._tiles, self._voting, self._faults, stays = self._opened[self.run], None, {}, self.chosen
+            names, picked = ([*map(label, group)] for group in (self.comparison.choices, self.comparison.picked()))
+            with self.hold_sync():
+                self._empty_panes(0)
+                self.choices, self.faces = self._tiles.choices(), self._tiles.faces()
+                with self.hold_trait_notifications():
+                    self.face = min(self.face, len(self.faces) - 1)
+                    self.chosen = stays if stays and set(stays) <= set(names) else (picked * 2)[:2]
+                self.picks = self._tiles.picks()
+                self._tell_curves()
+                self._say("")
+            self._update()
+
+    @observe(*CONTROLS)
+    def _control_moved(self, change) -> None:
+        with self._lock:
+            if change["name"] in ("chosen", "face") and self._voting:
+                self._voting = None  # what is voted on is no longer what is chosen
+            if change["name"] != "view" and self.choices:
+                self._update()
+
+    # ------------------------------------------------------------------------------------------ pictures
+    def _update(self) -> None:
+        """Wish for what is chosen now, and show what is there."""
+        wishes = self._wishes()
+        for wish in wishes:
+            self._faults.pop(wish, None)  # asked for again
+        ahead = self._missing(self._neighbours())[:_AHEAD] if self._live else ()
+        self._work.wish(*([(self._tiles, wish) for wish in group] for group in (self._missing(wishes), ahead)))
+        self._draw()
+
+    def _wishes(self) -> list[Wish]:
+        if self._voting:
+            return self._sides(self._voting.now)
+        return [self._wish(self._choice(text), self.face, k, self.seed) for k, text in enumerate(self.chosen)]
+
+    def _wish(self, choice: Choice, face: int, pane: int, seed: int) -> Wish:
+        sigma = (self.comparison.sigma(choice[0])[0], *self.sigma)
+        return self.comparison.wish(choice, face, seed + (0 if self.same_noise else SEED_STEP * pane), sigma)
+
+    def _sides(self, ballot: Ballot) -> list[Wish]:
+        pair = self._voting.pair
+        return [self._wish(pair[side], ballot.face, side, ballot.seed) for side in (ballot.left, ballot.right)]
+
+    def _missing(self, wishes: Sequence[Wish]) -> list[Wish]:
+        return [wish for wish in wishes if self.comparison.cached(wish) is None]
+
+    def _neighbours(self) -> list[Wish]:
+        if self._voting:
+            return self._sides(self._voting.coming)
+        order, found = list(self.comparison.choices), []
+        for step in (1, -1):
+            for k, text in enumerate(self.chosen):
+                at = order.index(self._choice(text))
+                if 0 <= self.face + step < len(self.faces):
+                    found.append(self._wish(order[at], self.face + step, k, self.seed))
+                if 0 <= at + step < len(order):
+                    found.append(self._wish(order[at + step], self.face, k, self.seed))
+        return found
+
+    def _worked(self, job: tuple[Tiles, Wish], error: str | None) -> None:
+        """The thread begins a wish (error None) or is done with it."""
+        tiles, wish = job
+        with self._lock:
+            if tiles is not self._tiles:
+                return
+            if error is None:
+                self._began = time.monotonic()
+            elif error:
+                self._faults[wish] = error
+            else:
+                self.state = self.state | {"seconds": round(time.monotonic() - self._began, 2)}
+            self._draw()
+
+    def _counted(self, _, error: str | None) -> None:
+        self._tell_curves()
+        if error:
+            self._say(f"not done: {error}")
+
+    def _draw(self) -> None:
+        """Show what has been computed of what is chosen now; what has not leaves its pane as it is."""
+        wishes = self._wishes()
+        with self.hold_sync():
+            if self._voting:
+                self._empty_panes(0)
+                self.references, self.coming = [], []
+                self.ballot = self._tiles.ballot(self._voting, wishes)
+                if any(wish in self._faults for wish in wishes):
+                    self.ballot |= {"fault": "one of the two cannot be computed: leave, and look at both panes"}
+                return
+            self.ballot = {}
+            beside = [self._tiles.reference(kind, self.face) for kind in REFERENCES if kind in self.beside]
+            self.references = [tile for tile in beside if tile]
+            k, other, coming = self.against, None, []
+            if 0 <= k < len(wishes):
+                other = (f"{'ABCD'[k]}, {self.chosen[k]}", wishes[k])
+            for k, wish in enumerate(wishes):
+                tile = self._tiles.pane(wish, self.show, other, self.brightest, self.attention)
+                needs = [wish, other[1]] if other and self.show == "difference" else [wish]
+                if faults := [self._faults[each] for each in needs if each in self._faults]:
+                    tile = {"label": self.chosen[k], "fault": faults[0]}
+                coming.append("" if tile else self.chosen[k])
+                if tile:
+                    setattr(self, f"pane_{k + 1}", tile)
+            self._empty_panes(len(wishes))
+            self.coming = coming
+
+    def _empty_panes(self, first: int) -> None:
+        for k in range(first, PANES):
+            setattr(self, f"pane_{k + 1}", {})
+
+    def _tell_curves(self) -> None:
+        tiles = self._tiles
+        curves, lacking = tiles.curves(), len(tiles.uncounted())  # outside the lock: it reads long tables
+        of, test = sum(choice[0] != "pretraining" for choice in tiles.comparison.choices), tiles.comparison.test
+        with self._lock:
+            if tiles is self._tiles:
+                self.curves = curves
+                self.facts = {"of": of, "kept": of - lacking, "busy": self._count.busy, "size": test.rule.shape[1],
+                              "truth": test.truth is not None}  # fmt: skip
+
+    def _say(self, message: str) -> None:
+        with self._lock:
+            self.state = self.state | {"message": message, "by": self.by, "presets": list(PICKED_EPOCHS),
+                                       "tick": self.state.get("tick", 0) + 1}  # fmt: skip
+
+
+def compare(study: Study | str, by: str = "", runs_dir: Path | str | None = None) -> ComparisonPage:
+    """The page on which a run's checkpoints are compared.
+
+    Args:
+        study: the run to begin with, or its name; the page offers all others beside it.
+        by: your name, for picks and votes; the page asks for it, too.
+        runs_dir: where a run of that name lies; `runs/` of the repository by default.
+
+    Raises StudyError for a run that is not there, or has no checkpoint or no held-out faces yet.
     """
-
-    def __init__(self, study: Study, test: TestSet, cached: int = 256):
-        self.study, self.test = study, test
-        self.choices = all_checkpoints(study)
-        if not self.choices:
-            raise ValueError(f"{study.root}: no checkpoint to compare; run the stages (notebooks 04 to 09) first")
-        self._translator = lru_cache(maxsize=6)(lambda key: Translator(self.choices[key]))
-        self.output = lru_cache(maxsize=cached)(self._output)
-
-    def picked(self) -> list[tuple[str, int]]:
-        """The checkpoints picked in this study (313 and 476 by default), or the newest where they do not exist yet."""
-        picks = [(PICKED_STAGE, epoch) for epoch in read_picks(self.study) if (PICKED_STAGE, epoch) in self.choices]
-        return picks or list(self.choices)[-2:]
-
-    def _output(self, key: tuple[str, int], face: int, seed: int, sigma: tuple[float, float, float] | None):
-        result = self._translator(key).translate(self.test.rule[face : face + 1], [seed], sigma)
-        return result.images[0], result.attention[0]
-
-    def view(self, key, face: int, seed: int = 0, sigma=None, kind: str = "output") -> np.ndarray:
-        """One picture, uint8 [S, S, 3]: the output, a heat map of the change, or where the attention lets it change."""
-        image, attention = self.output(key, face, seed, sigma)
-        if kind == "difference":
-            return heat(metrics.change_map(self.test.rule[face], image), 0.5)
-        return np.repeat(as_pixels(attention)[..., None], 3, axis=-1) if kind == "attention" else image
-
-    def static(self, keys=None, faces=range(6), seed: int = 0, kind: str = "output") -> Figure:
-        """Rule-based inputs above, one row per checkpoint below: what the widget shows, as a figure."""
-        keys, faces = list(keys or self.picked()), [f for f in faces if f < len(self.test.rule)]
-        images = [self.test.rule[f] for f in faces] + [
-            self.view(key, f, seed + f, None, kind) for key in keys for f in faces
-        ]
-        return grid(images, columns=len(faces), rows=["rule-based", *(f"{stage}\n{epoch}" for stage, epoch in keys)])
-
-    def widget(self) -> widgets.Widget:
-        """Sliders for two checkpoints, the face, the noise seed and both σ; views side by side."""
-        labels = {f"{stage} · {epoch}": (stage, epoch) for stage, epoch in self.choices}
-        names = {key: label for label, key in labels.items()}
-        first, last = self.picked()[0], self.picked()[-1]
-        once = {"continuous_update": False, "layout": widgets.Layout(width="340px")}  # drawn when the handle is let go
-        pick = [
-            widgets.SelectionSlider(options=list(labels), value=names[key], description=text, **once)
-            for key, text in ((first, "left"), (last, "right"))
-        ]
-        face = widgets.IntSlider(0, 0, len(self.test.rule) - 1, description="face", **once)
-        seed = widgets.IntSlider(0, 0, 50, description="noise seed", **once)
-        sigma = [
-            widgets.FloatSlider(value, min=0, max=4, step=0.1, description=text, **once)
-            for value, text in zip(PAPER_NOISE_SIGMA[1:], ("σ layer 2", "σ layer 3"))
-        ]
-        kind = widgets.ToggleButtons(options=VIEWS, description="view")
-        panes = [widgets.Image(format="png", width=256, height=256) for _ in range(3)]
-        captions = [widgets.HTML() for _ in range(3)]
-
-        def draw(_=None) -> None:
-            panes[0].value, captions[0].value = _png(self.test.rule[face.value]), "rule-based"
-            for pane, caption, choice in zip(panes[1:], captions[1:], pick):
-                key = labels[choice.value]
-                noisy = self._translator(key).noise.active  # the σ sliders move what was trained with noise only
-                drawn = (0.0, *(slider.value for slider in sigma)) if noisy else None
-                pane.value = _png(self.view(key, face.value, seed.value, drawn, kind.value))
-                image, _ = self.output(key, face.value, seed.value, drawn)
-                at = slice(face.value, face.value + 1)
-                change = metrics.outside_change(self.test.rule[at], image[None], self.test.non_mask[at])[0]
-                caption.value = f"{choice.value}: {change:.3f} changed outside the mask"
-
-        for control in (*pick, face, seed, *sigma, kind):
-            control.observe(draw, "value")
-        draw()
-        shown = widgets.HBox([widgets.VBox([pane, caption]) for pane, caption in zip(panes, captions)])
-        return widgets.VBox([widgets.HBox(pick), widgets.HBox([face, seed]), widgets.HBox(sigma), kind, shown])
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(as_pixels(image)).save(buffer, "png")
-    return buffer.getvalue()
+    return ComparisonPage(find_study(study, runs_dir) if isinstance(study, str) else study, by)

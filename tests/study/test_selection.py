@@ -1,16 +1,20 @@
 """Picks as a file, the whole timeline on one axis, and numbers per checkpoint."""
 
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lib.data.files import read_json
+from lib.data.files import read_json, write_json
 from lib.study.config import STAGES, StudyError
 from lib.study.datasets import load_test_set
+from lib.study.runs import find_study
 from lib.study.selection import (
     candidates,
     compare,
+    mark_pick,
+    present_picks,
     read_picks,
     spread,
     timeline_curves,
@@ -18,6 +22,7 @@ from lib.study.selection import (
     whole_timeline,
     write_picks,
 )
+from lib.study.timeline import checkpoints_of
 
 
 def test_without_a_selection_the_papers_picks_stand(empty):
@@ -51,6 +56,66 @@ def test_nobody_cannot_pick_and_nothing_can_be_picked_before_training(trained, e
         write_picks(trained, (313, 476), " ")
     with pytest.raises(StudyError, match="run notebook 09_stage5"):
         write_picks(empty, (313, 476), "me")
+
+
+def test_zero_leaves_a_pick_as_it_is_and_two_zeros_write_nothing(trained, copy_of):
+    study = copy_of(trained)
+    assert write_picks(study, (0, 0), "")["picks"] == [313, 476]
+    assert not (study.root / "selection.json").exists()
+    write_picks(study, (313, 510), "ann", "calm")
+    record = write_picks(study, (0, 476), "ben", "rich")
+    assert [(pick["epoch"], pick["by"], pick["remark"]) for pick in record["each"]] == [
+        (313, "ann", "calm"), (476, "ben", "rich"),
+    ]  # fmt: skip
+    assert write_picks(study, (0, 0), "eve") == read_json(study.root / "selection.json") == record
+
+
+def test_a_file_of_before_stays_readable_and_its_words_stay_with_its_picks(trained, copy_of):
+    study = copy_of(trained)
+    old = {"stage": "stage5", "picks": [313, 510], "by": "ann", "remark": "calm", "at": "2026-01-01", "earlier": []}
+    write_json(study.root / "selection.json", old)
+    assert read_picks(study) == (313, 510)
+    assert write_picks(study, (313, 510), "ann", "calm") == old
+    record = mark_pick(study, 2, "stage5", 476, "ben")
+    assert record["each"][0] == {"epoch": 313, "by": "ann", "remark": "calm", "at": "2026-01-01"}
+    assert [row["picks"] for row in record["earlier"]] == [[313, 510]]
+
+
+@pytest.mark.parametrize(
+    ("place", "stage", "epoch", "by", "message"),
+    [
+        (1, "stage4", 298, "ann", "stage4 · 298 cannot be a pick"),
+        (1, "stage5", 476, "ann", "476 cannot be the first pick: the picks rise, and the second is 476 now"),
+        (1, "stage5", 510, "ann", "mark that one first"),
+        (2, "stage5", 299, "ann", "299 cannot be the second pick: .* the first is 313 now"),
+        (1, "stage5", 300, "ann", "expected two rising epochs out of those"),
+        (1, "stage5", 299, " ", "who looked"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_a_pick_is_refused_in_words(trained, place, stage, epoch, by, message):
+    with pytest.raises(StudyError, match=message):
+        mark_pick(trained, place, stage, epoch, by)
+    assert not (trained.root / "selection.json").exists()
+
+
+def _mark(root, place, epochs, by):
+    study = find_study(root.name, root.parent)
+    for epoch in epochs:
+        mark_pick(study, place, "stage5", epoch, by, f"{epoch}")
+
+
+def test_two_pages_that_mark_at_once_lose_nothing(trained, copy_of):
+    study, context = copy_of(trained), multiprocessing.get_context("fork")
+    kept = sorted(checkpoints_of(study, "stage5"))
+    first, second = [kept[0], 313] * 10, [510, 476] * 10
+    pages = [context.Process(target=_mark, args=(study.root, *a)) for a in ((1, first, "ann"), (2, second, "ben"))]
+    for page in pages:
+        page.start()
+    for page in pages:
+        page.join(60)
+        assert page.exitcode == 0
+    assert [(pick["epoch"], pick["by"]) for pick in present_picks(study)] == [(313, "ann"), (476, "ben")]
+    assert len(read_json(study.root / "selection.json")["earlier"]) == 39
 
 
 def test_all_stages_lie_on_the_papers_axis(trained):

@@ -1,14 +1,7 @@
 """The pages of the hand-picking and of the crops in a real browser, from the key press to the file and back.
 
-The widget's own code runs on a bare page; its model is wired to the Python widget, as a kernel would. Pictures of the
-pages are kept in the folder that the environment variable SCREENSHOTS names.
+The widget's own code runs on a bare page; its model is wired to the Python widget, as a kernel would (`open_page`).
 """
-
-# ruff: noqa: E501  (a page of HTML)
-import json
-import os
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,90 +13,6 @@ from lib.data.images import to_pixels
 from lib.study.crop_stock import crop_stock, export_crops, read_crops
 from lib.study.pick_faces import pick_faces
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs a Chromium (apt install chromium)")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-PAGE = """<!doctype html><meta charset=utf-8><style>body { margin: 16px; background: #fff }</style><style id=css></style><div id=at></div>"""
-MODEL = """async ({ code, css, state }) => {
-  document.getElementById("css").textContent = css;
-  const { default: app } = await import("data:text/javascript;charset=utf-8," + encodeURIComponent(code));
-  const heard = [];
-  let changed = {}, queue = Promise.resolve();
-  window.waiting = 0;
-  const tell = (content, values) => {
-    window.waiting += 1;
-    queue = queue.then(async () => {
-      const next = await window.python(JSON.stringify({ content, values }));
-      const fresh = Object.keys(next).filter(k => JSON.stringify(next[k]) !== JSON.stringify(state[k]));
-      Object.assign(state, next);
-      // As in a notebook: all values are new before anything is told, and it is told value by value, in their order.
-      for (const k of fresh.sort()) for (const [event, act] of [...heard]) if (event === `change:${k}`) act();
-      for (const [event, act] of [...heard]) if (event === "change" && fresh.length) act();
-      window.waiting -= 1;
-    });
-  };
-  const model = {
-    get: k => state[k], set: (k, v) => { state[k] = v; changed[k] = v; }, send: content => tell(content, {}),
-    save_changes: () => { tell(null, changed); changed = {}; },
-    on: (event, act) => heard.push([event, act]), off: (event, act) => heard.splice(heard.findIndex(x => x[1] === act), 1),
-  };
-  app.render({ model, el: document.getElementById("at") });
-}"""
-
-
-class Page:
-    """A widget in a browser. `keys("a", "r")` presses keys, one after the other, and waits until Python has answered."""
-
-    def __init__(self, browser, widget, width=1200, height=900):
-        self.page = browser.new_page(viewport={"width": width, "height": height})
-        self.errors = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.names = [name for name in widget.keys if not name.startswith("_") and name not in ("layout", "tabbable", "tooltip")]  # fmt: skip
-        self.widget = widget
-        self.page.expose_function("python", self._python)
-        self.page.set_content(PAGE)
-        self.page.evaluate(MODEL, {"code": str(widget._esm), "css": str(widget._css), "state": self._state()})
-        self.settle()
-
-    def _state(self):
-        return json.loads(json.dumps({name: getattr(self.widget, name) for name in self.names}))
-
-    def _python(self, text):
-        told = json.loads(text)
-        for name, value in told["values"].items():
-            setattr(self.widget, name, value)
-        if told["content"]:
-            self.widget._handle_custom_msg(told["content"], [])
-        return self._state()
-
-    def settle(self):
-        self.page.wait_for_timeout(30)
-        self.page.wait_for_function("window.waiting === 0")
-        assert not self.errors, self.errors
-
-    def keys(self, *names):
-        for name in names:
-            self.page.keyboard.press(name)
-            self.settle()
-
-    def screenshot(self, name, tmp_path):
-        folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.page.wait_for_timeout(350)  # the crop beside the grid comes a moment later
-        self.settle()
-        self.page.screenshot(path=folder / f"{name}.png", full_page=True)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
-
 
 @pytest.fixture(scope="module")
 def faces():
@@ -111,12 +20,12 @@ def faces():
     return to_pixels(faceworld.render(range(12), range(12), 128, ("masked",), 1.0, yaw=30.0).masked * 2 - 1)
 
 
-def test_three_faces_are_picked_by_keyboard_one_is_undone_and_another_day_it_goes_on(browser, faces, tmp_path):
+def test_three_faces_are_picked_by_keyboard_one_is_undone_and_another_day_it_goes_on(open_page, faces, tmp_path):
     table = pd.DataFrame({"image": [f"{k:02d}.png" for k in range(12)], "face": 0, "score": np.linspace(1, 0, 12)})
     path = tmp_path / "selection.csv"
 
     def page(by):
-        opened = Page(browser, pick_faces(table, lambda row: faces[row.Index], path, by=by, page_size=8))
+        opened = open_page(pick_faces(table, lambda row: faces[row.Index], path, by=by, page_size=8))
         opened.page.locator(".cu-grid").focus()
         return opened
 
@@ -167,11 +76,11 @@ def test_three_faces_are_picked_by_keyboard_one_is_undone_and_another_day_it_goe
     two.page.close()
 
 
-def test_a_mark_is_no_promise_before_it_is_on_disk(browser, faces, tmp_path):
+def test_a_mark_is_no_promise_before_it_is_on_disk(open_page, faces, tmp_path):
     """While Python has not answered the mark is dotted; where it fails, the mark goes and the page says why."""
     table = pd.DataFrame({"image": ["0.png", "1.png"], "face": 0})
     widget = pick_faces(table, lambda row: faces[row.Index], tmp_path / "s.csv", by="ann")
-    page = Page(browser, widget)
+    page = open_page(widget)
     page.page.locator(".cu-grid").focus()
 
     def full(changes):
@@ -185,14 +94,14 @@ def test_a_mark_is_no_promise_before_it_is_on_disk(browser, faces, tmp_path):
     page.page.close()
 
 
-def test_a_square_is_drawn_moved_resized_credited_and_exported(browser, faces, tmp_path):
+def test_a_square_is_drawn_moved_resized_credited_and_exported(open_page, faces, tmp_path):
     scene = np.full((300, 500, 3), 120, np.uint8)
     scene[60:188, 50:178], scene[100:228, 300:428] = faces[0], faces[1]
     (tmp_path / "photos").mkdir()
     for name in ("street.png", "train.png"):
         Image.fromarray(scene).save(tmp_path / "photos" / name)
     widget = crop_stock(tmp_path / "photos", tmp_path / "crops.csv", by="ann")
-    page = Page(browser, widget)
+    page = open_page(widget)
     box = page.page.locator(".st-box").bounding_box()
 
     def drag(*points):
@@ -227,7 +136,7 @@ def test_a_square_is_drawn_moved_resized_credited_and_exported(browser, faces, t
     page.screenshot("crop_stock", tmp_path)
     page.page.close()
 
-    again = Page(browser, crop_stock(tmp_path / "photos", tmp_path / "crops.csv", by="ann"))
+    again = open_page(crop_stock(tmp_path / "photos", tmp_path / "crops.csv", by="ann"))
     assert "picture 2 of 2" in again.page.locator(".cu-place").inner_text()
     again.page.locator(".st-box").focus()
     again.keys("p", "c", "Delete", "s")
