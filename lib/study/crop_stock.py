@@ -169,6 +169,9 @@ class StockCropper(anywidget.AnyWidget):
         count = len(export_crops(self.csv, self.root, self.out))
         self._say(f"{count} crop{'s' * (count > 1)} written to {self.out}, with {CREDITS}")
 
+    def __repr__(self) -> str:  # what a run without a browser leaves in its place
+        return "a page to crop photographs: open this notebook in JupyterLab and run the cell"
+
     def static(self, width: float = 4.5) -> Figure:
         """The picture shown with its squares, and dashed what the detector proposes, for runs without a browser."""
         pixels = np.zeros((8, 8, 3), np.uint8) if self.pixels is None else self.pixels

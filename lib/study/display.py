@@ -138,7 +138,8 @@ def loss_curves(metrics: pd.DataFrame, columns: Sequence[str], title: str = "", 
         for end, begins in zip(ends[:-1], ends.index[1:]):
             ax.axvline(end, color="0.35", lw=0.9, ls="--")
             ax.text(end, 0.97, f" {begins}", transform=ax.get_xaxis_transform(), va="top", fontsize=8, color="0.35")
-    ax.set(title=title, ylabel="loss before its λ (mean per tick)")
+    ax.set(title=title, ylabel="loss before its λ")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     _from_zero(ax, long["value"])
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), frameon=False, title=None)
     return _shown_once(fig)
@@ -155,6 +156,7 @@ def score_curves(metrics: pd.DataFrame, title: str = "") -> Figure:
         ax.axhline(level, color="0.6", lw=0.8, ls=":")
     sns.lineplot(long, x="step", y="score", hue="discriminator", style="shown", ax=ax, errorbar=None)
     ax.set(title=title, ylabel="mean score")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), frameon=False)
     return _shown_once(fig)
 
@@ -201,7 +203,7 @@ def histograms(tables: dict[str, pd.DataFrame], columns: Sequence[str], xlabel: 
         sns.histplot(long[long["variable"] == column], x="value", hue="set", hue_order=list(tables), ax=ax, bins=14,
                      stat="density", common_norm=False, element="step",
                      fill=False, legend=ax is axes.flat[-1])  # fmt: skip
-        ax.set(title=column, xlabel=xlabel)
+        ax.set(title=column, xlabel=xlabel, ylabel="density" if ax is axes.flat[0] else "")
     if axes.flat[-1].get_legend():
         sns.move_legend(axes.flat[-1], "upper left", bbox_to_anchor=(1, 1), frameon=False, title=None)
     return _shown_once(fig)

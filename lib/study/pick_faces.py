@@ -152,6 +152,9 @@ class FacePicker(anywidget.AnyWidget):
         """Send one crop large."""
         self.zoom = {"row": row, **self._picture(row, _ZOOM_PX)}
 
+    def __repr__(self) -> str:  # what a run without a browser leaves in its place
+        return "a page to pick faces: open this notebook in JupyterLab and run the cell"
+
     def static(self, count: int = 32, columns: int = 8) -> Figure:
         """The beginning of the list as a figure, see `static`."""
         return static(self.table.iloc[self.listed], self.read, self.file.path, count, columns)

@@ -35,8 +35,8 @@ from lib.warp import preset as warp_preset
 def warp_A(study: Study, progress: bool = True, preset: str = "study") -> pd.DataFrame:
     """Step one on every face of set A: the rule-based image and, by pixel comparison, its non-mask tensor (§4.1).
 
-    preset: of `lib.warp.PRESETS`, how the masks are put on; the mask is the blue surgical one under each of them, since
-    the paper's set A "uses uniformly blue medical masks" (§3). Returns the table of faces that have both; the others are
+    preset: of `lib.warp.PRESETS`, how masks are put on; the mask is the blue surgical one under each of them, since the
+    paper's set A "uses uniformly blue medical masks" (§3). Returns the table of faces that have both; the others are
     listed in failures.csv. Uses all cores; goes on where it was stopped. Raises StudyError for a set that was made with
     another preset.
     """

@@ -132,6 +132,9 @@ class ComparisonPage(Controls):
                 self._voting.reveal()
                 self._draw()
 
+    def __repr__(self) -> str:  # what a run without a browser leaves in its place
+        return "a page to compare checkpoints: open this notebook in JupyterLab and run the cell, or `make compare`"
+
     def static(self, *args, **options) -> Figure:
         """A grid of the same pictures, for runs without a browser; see `Comparison.static`."""
         return self.comparison.static(*args, **options)
