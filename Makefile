@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 RUN    := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help env study test lint format lab figures clean
+.PHONY: help env study test lint format lab compare figures html clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -37,14 +37,20 @@ test: $(READY) ## run all tests (style, notebooks' sources, every module of lib)
 lint: $(READY) ## check style of code and notebooks
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 
-format: $(READY) ## mend style of code and notebooks
-	$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format .
+format: $(READY) ## mend style of code and notebooks, and the links between notebooks
+	$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format . ; $(RUN) -m lib.study.links
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(RUN) -m jupyterlab --notebook-dir=notebooks
 
+compare: $(READY) ## a run's checkpoints side by side in the browser, for example: make compare ARGS='--name first'
+	$(RUN) -m lib.study.serve $(ARGS)
+
 figures: $(READY) ## copy a finished run's figures to figures/, for example: make figures ARGS='--name laptop'
 	$(RUN) -m lib.study.publish $(ARGS)
+
+html: $(READY) ## a run's executed notebooks as one site, runs/NAME/html/: make html ARGS='--name first'
+	$(RUN) -m lib.study.site $(ARGS)
 
 clean: ## delete caches (runs/ and .venv stay)
 	rm -rf .pytest_cache .ruff_cache build *.egg-info

@@ -119,7 +119,9 @@ def test_every_relative_link_of_the_documents_leads_somewhere():
     for document in ("README.md", "CONTRIBUTING.md", "LOG.md", "lib/data/README.md", "lib/warp/README.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", (REPOSITORY / document).read_text(encoding="utf-8")):
             if "://" not in target:
-                assert (REPOSITORY / document).parent.joinpath(target).exists(), f"{document} points at {target}, which is not there"
+                assert (REPOSITORY / document).parent.joinpath(target).exists(), (
+                    f"{document} points at {target}, which is not there"
+                )
 
 
 def test_make_env_sets_the_notebook_filter_up():

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     pick.add_argument("--only", nargs="+", metavar="NN", help="just these, by number or name")
     pick.add_argument("--from", dest="start", metavar="NN", help="this one and those after it")
     pick.add_argument("--force", action="store_true", help="also finished ones; stages are trained anew")
+    pick.add_argument("--strict", action="store_true", help="a warning in an executed notebook is a failure, for CI")
     training = p.add_argument_group(
         "how stages are trained", "given to every notebook that has such a parameter; the study remembers the last two"
     )
@@ -63,10 +64,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command. Returns 0 when every notebook finished, 1 when one failed, 2 when nothing could start."""
+    """Run the command. Returns 0 when every notebook finished, 1 when one failed (or, with --strict, warned), 2 when
+    nothing could start."""
     args = parser().parse_args(argv)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a debugger's notice in every kernel
-    from lib.study.driver import list_notebooks, pick, run_study
+    from lib.study.driver import list_notebooks, pick, run_study, warned
     from lib.study.runs import RUNS, open_study
 
     keys = ("a", "b", "scenes_a", "scenes_b", "mafa", "cmfd", "ffhq", "fddb", "selection", "stock")
@@ -77,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
             raise StudyError(f"--{wrong[0].replace('_', '-')} {training[wrong[0]]}: must be 1 or more")
         if training.get("epochs", 3) < 3:
             raise StudyError(f"--epochs {training['epochs']}: stage 5 needs 3, for its checkpoints 313, 476 and 510")
-        pick(list_notebooks(), args.only, args.start)  # a mistyped name must not leave a study behind
+        chosen = pick(list_notebooks(), args.only, args.start)  # a mistyped name must not leave a study behind
         name = args.name or args.profile or "smoke"
         path = Path(args.runs_dir or RUNS) / name / "study.json"
         known = read_json(path) if path.is_file() else {"profile": "smoke", "data": "faceworld", "seed": 0}
@@ -102,6 +104,9 @@ def main(argv: list[str] | None = None) -> int:
     failed = [o for o in outcomes if o.status == "failed"]
     done = sum(o.status == "finished" for o in outcomes)
     print(f"{done} run, {sum(o.status == 'skipped' for o in outcomes)} skipped, {time.monotonic() - started:.0f} s")
+    warnings = warned(study, chosen)
+    for notebook, lines in warnings.items():
+        print(f"{notebook} warned in {', in '.join(lines)}")
     if failed:
         print(
             f"what it did up to there: {study.root / 'notebooks' / (failed[0].notebook + '.ipynb')}\n"
@@ -111,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"executed notebooks: {study.root / 'notebooks'}")
     if study.figures_dir.is_dir():
         print(f"figures: {study.figures_dir}")
-    return 0
+    return 1 if args.strict and warnings else 0
 
 
 if __name__ == "__main__":

@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.files import read_json, write_json
+import nbformat
+
+from lib.data.files import read_json, write_json, write_text
 from lib.study.config import STAGES, TIMELINE, StudyError, epoch_labels
+from lib.study.outputs import Progress, tidy, warnings_of
 from lib.study.runs import REMEMBERED, REPOSITORY, Study, now, remember
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -92,6 +95,13 @@ def newer_before(status: dict, source: Path, every: list[Path]) -> str | None:
         if path.stem[:2] not in READ_BY_NONE and again > status[source.stem]["end"]:
             return path.stem
     return None
+
+
+def warned(study: Study, notebooks: list[Path]) -> dict[str, tuple[str, ...]]:
+    """Those of the notebooks whose executed copies hold warnings, each with its lines (`warnings_of`)."""
+    copies = [study.root / "notebooks" / path.name for path in notebooks]
+    found = {copy.stem: warnings_of(nbformat.read(copy, nbformat.NO_CONVERT)) for copy in copies if copy.exists()}
+    return {name: lines for name, lines in found.items() if lines}
 
 
 def read_status(study: Study) -> dict:
@@ -198,6 +208,7 @@ def run_notebook(study: Study, source: Path, parameters: dict, quiet: bool = Fal
             kernel_name="python3",
             progress_bar=sys.stderr.isatty() and not quiet,
             log_output=False,
+            stderr_file=None if quiet else Progress(sys.stderr),
             cwd=str(source.parent),
             start_timeout=180,
             extra_arguments=["--log-level=40"],  # ipykernel greets every start with a warning about TCP
@@ -210,7 +221,8 @@ def run_notebook(study: Study, source: Path, parameters: dict, quiet: bool = Fal
         message = f"{type(error).__name__}: {error}"
         outcome = Outcome(source.stem, "failed", time.monotonic() - started, None, message)
     if running.exists():
-        os.replace(running, target)
+        write_text(target, nbformat.writes(tidy(nbformat.read(running, nbformat.NO_CONVERT))) + "\n")
+        running.unlink()
     return outcome
 
 

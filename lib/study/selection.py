@@ -60,7 +60,7 @@ def write_picks(study: Study, picks: Sequence[int], by: str, remark: str = "") -
     if picks == [0, 0]:
         each = present_picks(study)
         whole = {"stage": PICKED_STAGE, "picks": [pick["epoch"] for pick in each], "each": each}
-        return read_json(path) if path.exists() else whole
+        return (read_json(path) if path.exists() else {}) | whole  # an older file has no `each`
     if not by.strip():
         raise StudyError("a picking needs a name in `by`: who looked at the pictures?")
     with locked(path):
@@ -78,7 +78,7 @@ def write_picks(study: Study, picks: Sequence[int], by: str, remark: str = "") -
         given = [{"epoch": epoch, "by": by, "remark": remark, "at": at if epoch else ""} for epoch in picks]
         new = [pick if not mine["epoch"] or _same(mine, pick) else mine for mine, pick in zip(given, each)]
         if before and new == each:
-            return before
+            return before | {"each": each}
         earlier = [*before.pop("earlier"), before] if before else []
         record = {"stage": PICKED_STAGE, "picks": epochs, "by": by, "remark": remark, "at": at, "each": new}
         write_json(path, record | {"earlier": earlier})

@@ -1,6 +1,7 @@
 """The driver goes on where it stopped, names what failed, and leaves no half file under a final name."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -382,3 +383,26 @@ def test_other_settings_for_a_finished_stage_are_not_passed_over_in_silence(empt
     assert not any("stay as they were" in line for line in said)
     run_study(empty, parameters={"epochs": 3}, notebooks=stage1, say=said.append)
     assert "finished stages stay as they were trained; --force trains them anew: stage1 (--epochs 2)" in said
+
+
+def test_bars_are_gone_from_the_executed_copy_and_a_warning_is_named(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(
+        folder / "00_first.ipynb",
+        "from tqdm import tqdm\nfor _ in tqdm(range(3), 'set A'): pass",
+        "import warnings\nwarnings.warn('too few')",
+    )
+    write_notebook(folder / "01_second.ipynb", "print('quiet')")
+    monkeypatch.setattr("lib.study.driver.list_notebooks", lambda *_: list_notebooks(folder))
+    runs = ["--name", "s", "--runs-dir", str(tmp_path)]
+    assert main(runs) == 0
+    said = capsys.readouterr()
+    assert re.search(r"^00_first warned in cell \[4\]: .*UserWarning: too few$", said.out, flags=re.M)
+    assert "01_second warned" not in said.out
+    assert "UserWarning: too few" in said.err, "whoever watches sees it at once"
+    cells = nbformat.read(tmp_path / "s" / "notebooks" / "00_first.ipynb", 4).cells
+    assert cells[2].outputs == []
+    assert [output.name for output in cells[3].outputs] == ["stderr"]
+    assert main([*runs, "--strict"]) == 1, "also where nothing was left to run"
+    assert main([*runs, "--strict", "--only", "01"]) == 0

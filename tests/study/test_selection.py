@@ -75,7 +75,10 @@ def test_a_file_of_before_stays_readable_and_its_words_stay_with_its_picks(train
     old = {"stage": "stage5", "picks": [313, 510], "by": "ann", "remark": "calm", "at": "2026-01-01", "earlier": []}
     write_json(study.root / "selection.json", old)
     assert read_picks(study) == (313, 510)
-    assert write_picks(study, (313, 510), "ann", "calm") == old
+    for again in (write_picks(study, (313, 510), "ann", "calm"), write_picks(study, (0, 0), "")):
+        assert {key: again[key] for key in old} == old
+        assert [pick["by"] for pick in again["each"]] == ["ann", "ann"]
+    assert read_json(study.root / "selection.json") == old
     record = mark_pick(study, 2, "stage5", 476, "ben")
     assert record["each"][0] == {"epoch": 313, "by": "ann", "remark": "calm", "at": "2026-01-01"}
     assert [row["picks"] for row in record["earlier"]] == [[313, 510]]
