@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data import fddb, ffhq, mafa, maskedface_net, pairs, rmfd, wider
+from lib.data.detection import read_detection
 from lib.data.files import LEAVES
 from lib.data.filters import MINIMUM_PX, PAPER_COUNTS, funnel, paper_steps
 from lib.data.folder import read_folder
@@ -70,6 +71,8 @@ class Report:
             self.problems.append(f"{count:,} pictures are missing; the first is expected at {first}")
         elif reason == LEAVES:
             self.problems.append(f"{count:,} names lead out of the data set and are not followed; the first: {first}")
+        elif reason.startswith("label file is damaged"):
+            self.problems.append(f"{count:,} label files are damaged; the first is that of {first} ({reason[22:]})")
         elif reason.startswith("picture ") and reason != "picture listed again":
             self.problems.append(f"{count:,} pictures are damaged; the first: {first} ({reason.split(' ', 1)[1]})")
 
@@ -186,6 +189,19 @@ def _recognition(kind: str) -> Callable[[Path, bool], list[Report]]:
     return look
 
 
+def _detection(kind: str) -> Callable[[Path, bool], list[Report]]:
+    def look(root: Path, deep: bool) -> list[Report]:
+        report = Report(kind.upper(), root)
+        if report.read(lambda: read_detection(root, kind)[0]):
+            boxes = report.table[report.table["label_entry"] >= 0]
+            report.count("boxes", len(boxes))
+            for label, count in boxes["label"].value_counts().items():
+                report.count(f"boxes, {label or 'without a class'}", count)
+        return [report]
+
+    return look
+
+
 def _folder(root: Path, deep: bool) -> list[Report]:
     report = Report("folder of pictures", root)
     report.read(lambda: read_folder(root))
@@ -204,6 +220,9 @@ KINDS: dict[str, tuple[tuple[str, ...], Callable[[Path, bool], list[Report]]]] =
     "mfr2": (("mfr2/mfr2_labels.txt", "mfr2_labels.txt"), _recognition("mfr2")),
     "lfw": (("lfw", "lfw[-_]*funneled", "pairsDev*.txt"), _recognition("lfw")),
     "mlfw": ((f"*_{_D * 4}_{_D * 4}.jpg", f"*/*_{_D * 4}_{_D * 4}.jpg"), _recognition("mlfw")),
+    "coco": (("annotations/instances_*.json", "*.coco.json", "train/*.coco.json"), _detection("coco")),
+    "voc": (("[Aa]nnotations/*.xml", "VOC*/Annotations"), _detection("voc")),
+    "yolo": (("data.yaml", "labels/*.txt", "labels/*/*.txt", "train/labels/*.txt"), _detection("yolo")),
     "folder": ((), _folder),
 }  # fmt: skip
 

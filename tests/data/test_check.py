@@ -90,7 +90,7 @@ def test_names_that_leave_the_data_set_are_told(tmp_path, mafa_labels, capsys):
 def test_wrong_usage_is_one_line_and_status_2(tmp_path, capsys):
     assert command.main(["check", str(tmp_path / "gone")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'gone'}: no such folder\n"
-    for argv in (["check"], ["chek", "."], [], ["check", ".", "--kind", "coco"]):
+    for argv in (["check"], ["chek", "."], [], ["check", ".", "--kind", "pascal"]):
         with pytest.raises(SystemExit) as caught:
             command.main(argv)
         assert caught.value.code == 2

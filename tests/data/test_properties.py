@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+from lib.data.coco import coco_root, find_coco, read_coco
 from lib.data.curation import DECISIONS, make_selection, merge, read_selection, write_selection
+from lib.data.detection import FORMATS, guess_format, read_detection
 from lib.data.fddb import ellipse_box, read_fddb
 from lib.data.ffhq import ffhq_landmarks, read_ffhq
 from lib.data.files import leaves_root, write_table
@@ -30,7 +32,9 @@ from lib.data.maskedface_net import WEAR_TYPES, read_maskedface_net
 from lib.data.pairs import read_lfw, read_mfr2, read_pairs
 from lib.data.rmfd import read_rmfd
 from lib.data.table import make_table, read_table, validate
+from lib.data.voc import read_voc
 from lib.data.wider import read_wider
+from lib.data.yolo import read_yolo
 
 pytestmark = pytest.mark.filterwarnings("error")  # a spoiled file must not make numpy or pandas complain either
 
@@ -626,3 +630,197 @@ def test_pictures_spoiled(suffix, data):
         path.write_bytes(data.draw(spoiled(path.read_bytes())))
         for use in (read_image, image_size):
             survives(lambda use=use: use(path), path, lambda _: None)
+
+
+# ---------------------------------------------------------------------------------------------- COCO, VOC, YOLO
+labels = st.sampled_from(["face", "with_mask", "without_mask", "person", "人"])
+boxes = st.lists(st.tuples(pixels, pixels, pixels, pixels, labels), max_size=3)
+file_names = words.filter(lambda name: name[0] != ".")  # hidden files are not listed
+scenes = st.lists(st.tuples(file_names, boxes), min_size=1, max_size=4, unique_by=lambda scene: scene[0].casefold())
+
+
+def expected_reason(x, y, w, h, size):
+    if min(w, h) <= 0:
+        return "empty box"
+    return "box outside the picture" if x + w <= 0 or y + h <= 0 or x >= size[0] or y >= size[1] else ""
+
+
+def coco_file(path, content, size, rng):
+    names = ["face", "with_mask", "without_mask", "person", "人"]
+    images, annotations = [], []
+    for k, (name, faces) in enumerate(content):
+        images.append({"id": k * 7, "file_name": f"{name}.png", "width": size[0], "height": size[1]})
+        annotations += [
+            {"image_id": k * 7, "bbox": list(face[:4]), "category_id": names.index(face[4])} for face in faces
+        ]
+    rng.shuffle(annotations)
+    annotations = [{"id": k, **annotation} for k, annotation in enumerate(annotations)]
+    categories = [{"id": k, "name": name} for k, name in enumerate(names)]
+    text = json.dumps({"images": images, "annotations": annotations, "categories": categories}, indent=1)
+    return annotations, put(path, text.encode())
+
+
+@given(content=scenes, size=st.tuples(st.integers(1, 400), st.integers(1, 400)), data=st.data())
+def test_coco_round_trip(content, size, data):
+    there = {name for name, _ in content if data.draw(st.booleans())}
+    with folder() as root:
+        annotations, path = coco_file(root / "annotations" / "val.json", content, size, data.draw(st.randoms()))
+        for name in there:
+            Image.new("L", size).save(put(root / "images" / f"{name}.png"))
+        table = validate(read_coco(path))
+        assert coco_root(path) == root
+    names = ["face", "with_mask", "without_mask", "person", "人"]
+    assert table["image"].unique().tolist() == [f"images/{n}.png" if n in there else f"{n}.png" for n, _ in content]
+    assert (table["label_entry"] >= 0).sum() == len(annotations)
+    assert set(table["split"]) == {"val"}
+    for row in table.itertuples():
+        name, faces = content[row.label_record]
+        if not faces:
+            assert row.label_entry == -1
+            assert row.reason == ("no face in the picture" if name in there else "picture missing")
+            continue
+        entry = annotations[row.label_entry]
+        assert [row.x, row.y, row.w, row.h] == entry["bbox"]
+        assert row.label == names[entry["category_id"]]
+        assert row.reason == (expected_reason(*entry["bbox"], size) if name in there else "picture missing")
+
+
+@given(content=scenes, data=st.data())
+def test_coco_spoiled(content, data):
+    with folder() as root:
+        _, path = coco_file(root / "annotations" / "val.json", content, (30, 20), data.draw(st.randoms()))
+        path.write_bytes(data.draw(spoiled(path.read_bytes())))
+        survives(lambda: read_coco(path), path)
+        survives(lambda: read_detection(root, "coco")[0], root)
+
+
+def voc_file(path, faces, size, name):
+    items = [
+        f"\t<object>\n\t\t<name>{label}</name>\n\t\t<bndbox>\n\t\t\t<xmin>{x}</xmin>\n\t\t\t<ymin>{y}</ymin>\n"
+        f"\t\t\t<xmax>{w}</xmax>\n\t\t\t<ymax>{h}</ymax>\n\t\t</bndbox>\n\t</object>\n" for x, y, w, h, label in faces
+    ]  # fmt: skip
+    told = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+    head = f"<annotation>\n\t<filename>{name}</filename>\n\t{told}\n"
+    return put(path, f"{head}{''.join(items)}</annotation>\n".encode())
+
+
+@given(content=scenes, size=st.tuples(st.integers(1, 400), st.integers(1, 400)), data=st.data())
+def test_voc_round_trip(content, size, data):
+    there = {name for name, _ in content if data.draw(st.booleans())}
+    with folder() as root:
+        for name, faces in content:
+            voc_file(root / "Annotations" / f"{name}.xml", faces, size, f"{name}.png")
+            (root / "JPEGImages").mkdir(exist_ok=True)
+            if name in there:
+                Image.new("L", size).save(root / "JPEGImages" / f"{name}.png")
+        table = validate(read_voc(root))
+    assert table["label_file"].unique().tolist() == sorted(f"Annotations/{name}.xml" for name, _ in content)
+    for name, faces in content:
+        rows = table[table["label_file"] == f"Annotations/{name}.xml"]
+        assert set(rows["image"]) == {f"JPEGImages/{name}.png"}
+        if not faces:
+            assert rows["reason"].tolist() == ["no face in the picture" if name in there else "picture missing"]
+            continue
+        for (x0, y0, x1, y1, label), row in zip(faces, rows.itertuples(), strict=True):
+            box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
+            assert (row.x, row.y, row.w, row.h) == box
+            assert row.label == label
+            assert row.reason == (expected_reason(*box, size) if name in there else "picture missing")
+
+
+@given(content=scenes, data=st.data())
+def test_voc_spoiled(content, data):
+    with folder() as root:
+        for name, faces in content:
+            path = voc_file(root / f"{name}.xml", faces, (30, 20), f"{name}.png")
+            Image.new("L", (30, 20)).save(root / f"{name}.png")
+        path.write_bytes(data.draw(spoiled(path.read_bytes())))
+        table = survives(lambda: read_voc(root), root)
+        if table is not None:
+            assert table["label_file"].nunique() in (len(content), len(content) - 1)  # another root element is no label
+
+
+shares = st.floats(-0.5, 1.5).map(lambda v: round(v, 6))
+yolo_lines = st.lists(st.tuples(st.integers(0, 4), shares, shares, shares, shares), max_size=3)
+
+yolo_scenes = st.lists(
+    st.tuples(file_names, yolo_lines), min_size=1, max_size=4, unique_by=lambda scene: scene[0].casefold()
+)
+
+
+def yolo_file(path, faces):
+    return put(path, "\n".join(" ".join(map(str, face)) for face in faces).encode())
+
+
+@given(
+    content=st.lists(
+        st.tuples(file_names, yolo_lines), min_size=1, max_size=4, unique_by=lambda scene: scene[0].casefold()
+    ),
+    size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    named=st.sampled_from(["", "names: [face, with_mask, 'no', person, '1']", "names: {0: face, 2: 'no'}"]),
+)
+def test_yolo_round_trip(content, size, named):
+    names = {0: "face", 1: "with_mask", 2: "no", 3: "person", 4: "1"} if "[" in named else {0: "face", 2: "no"}
+    names = names if named else {}
+    with folder() as root:
+        put(root / "data.yaml", named.encode())
+        for name, faces in content:
+            put(
+                root / "labels" / "train" / f"{name}.txt",
+                "\n".join(" ".join(map(str, face)) for face in faces).encode(),
+            )
+            put(root / "images" / "train" / f"{name}.png")
+            Image.new("L", size).save(root / "images" / "train" / f"{name}.png")
+        table = validate(read_yolo(root))
+    assert table["image"].unique().tolist() == sorted(f"images/train/{name}.png" for name, _ in content)
+    assert set(table["split"]) == {"train"}
+    for name, faces in content:
+        rows = table[table["image"] == f"images/train/{name}.png"]
+        if not faces:
+            assert rows["reason"].tolist() == ["no face in the picture"]
+            continue
+        for (number, cx, cy, w, h), row in zip(faces, rows.itertuples(), strict=True):
+            box = (cx * size[0] - w * size[0] / 2, cy * size[1] - h * size[1] / 2, w * size[0], h * size[1])
+            assert (row.x, row.y, row.w, row.h) == box
+            assert row.label == names.get(number, str(number))
+            assert row.reason == expected_reason(*box, size)
+
+
+@given(
+    faces=st.lists(yolo_lines, min_size=1, max_size=3),
+    which=st.sampled_from(["txt", "yaml", "classes"]),
+    data=st.data(),
+)
+def test_yolo_spoiled(faces, which, data):
+    with folder() as root:
+        for k, lines in enumerate(faces):
+            text = yolo_file(root / "labels" / f"{k}.txt", lines)
+            Image.new("L", (30, 20)).save(put(root / "images" / f"{k}.png"))
+        yaml = put(root / "data.yaml", b"path: .\nnc: 2\nnames:\n  0: face\n  1: mask\n")
+        classes = put(root / "labels" / "classes.txt", b"face\nmask\n")
+        if which == "classes":
+            yaml.unlink()
+        path = {"txt": text, "yaml": yaml, "classes": classes}[which]
+        path.write_bytes(data.draw(spoiled(path.read_bytes())))
+        table = survives(lambda: read_yolo(root), root)
+        if table is not None:
+            assert table["image"].nunique() == len(faces)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(data=st.data())
+def test_any_file_in_any_format(format, data):
+    """Also the guess, and the lists with the lines they stand in."""
+    names = {"coco": "annotations/a.json", "voc": "a.xml", "yolo": "data.yaml", "wider": "wider_face_val_bbx_gt.txt",
+             "fddb": "FDDB-folds/FDDB-fold-01-ellipseList.txt"}  # fmt: skip
+    texts = {"coco": '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}', "voc": "<annotation/>",
+             "yolo": "names: [a]"}  # fmt: skip
+    text = texts.get(format) or data.draw(wider_list() if format == "wider" else fddb_list())[1]
+    with folder() as root:
+        path = put(root / names[format], data.draw(spoiled(text.encode())))
+        Image.new("L", (30, 20)).save(put(root / "images" / "a.jpg"))
+        survives(lambda: read_detection(root, format)[0], root)
+        survives(lambda: read_detection(path, format, root / "images")[0], root)
+        with contextlib.suppress(ValueError):
+            assert guess_format(root) in FORMATS
+        find_coco(root)

@@ -31,6 +31,23 @@ def test_mafas_counts_are_those_of_the_label_file(sets, monkeypatch):
     assert verdicts["paper's stage2"] == "differs by -1"
 
 
+def test_labelled_scenes_are_counted_by_class(tmp_path, touch_picture):
+    for name in ("y/images/a.png", "v/images/a.png", "c/images/a.png"):
+        touch_picture(name, (40, 30))
+    for name, text in {
+        "y/labels/a.txt": "0 .5 .5 .2 .2\n0 .5 .5 .2 .2\n1 .5 .5 .2 .2", "y/data.yaml": "names: [face, face_mask]",
+        "v/Annotations/a.xml": "<annotation", "c/annotations/instances_a.json": '{"images": [], "annotations": []}',
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert survey.recognise(tmp_path) == [("coco", tmp_path / "c"), ("voc", tmp_path / "v"), ("yolo", tmp_path / "y")]
+    coco, voc, yolo = check([tmp_path])
+    assert counts(yolo)["boxes, face"] == (2, "")
+    assert counts(yolo)["boxes, face_mask"] == (1, "")
+    assert counts(coco)["boxes"] == (0, "")
+    assert "1 label files are damaged" in voc.problems[0]
+
+
 def test_reasons_that_differ_in_names_are_counted_together(tmp_path, touch_picture, capsys):
     for k in range(3):
         touch_picture(f"CMFD/a/0000{k}_Mask.jpg")
