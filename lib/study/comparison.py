@@ -47,10 +47,11 @@ def find_landmarks(study: Study, test: TestSet) -> list[np.ndarray | None]:
 
 
 def by_rule(study: Study, test: TestSet, names: Sequence[str] = RULES) -> dict[str, Way]:
-    """Every preset of `lib.warp` on the same full faces, as `python -m lib.augment --rule-only --preset` draws it."""
+    """Every preset of `lib.warp` on the same full faces, each with set A's blue mask: shape and light differ."""
     landmarks, ways = find_landmarks(study, test), {}
     for name in names:
-        config, faces = preset(name), [k for k, points in enumerate(landmarks) if points is not None]
+        config = preset(name, mix="surgical_blue")
+        faces = [k for k, points in enumerate(landmarks) if points is not None]
         params = [sample_warp_params(np.random.default_rng([study.seed, k]), config) for k in faces]
         images, worn = apply_warps(list(test.full), [(k, landmarks[k], p) for k, p in zip(faces, params)])
         refused = {k: str(mask) for k, mask in zip(faces, worn) if isinstance(mask, WarpError)}

@@ -23,7 +23,7 @@ from lib.study.runs import Study, git_state
 from lib.study.sheet import COLUMN, printing
 from lib.study.timeline import load_stage
 
-LARGEST = 1_000_000  # bytes: a figure in git stays below
+LARGEST = 600_000  # bytes: a figure in git stays below; about 130 dpi in the fullest ones
 DPI = 200  # of the pictures; less where a file would grow too large
 ON_SCREEN = 120  # px per inch of printed width, in notebooks and pages
 SHOWN = {
