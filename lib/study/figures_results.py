@@ -119,8 +119,8 @@ def figure_9(study: Study, others: Sequence[str | Path] | None = None, count: in
     right = [Row(label, way.pictures) for label, way in learned.items()]
     fig = sheet([Panel(left, heading="(a) by rule alone"), Panel(right, heading="(b) learned, from the input")])
     caption = (
-        "The same faces (a) under the rule-based presets of lib.warp, with set A's blue mask, and (b) under each step of "
-        "the method. "
+        "The same faces (a) under the rule-based presets of lib.warp, with set A's blue mask, and (b) under each step "
+        "of the method. "
         f"AttentionGAN, without NMC and noise: {told(runs[0])}; + NMC: {told(runs[1])}; + noise: "
         f"{'; '.join(told(run) for run in runs[2:4])}"
         + (f"; other weights: {', '.join(run['generator'] for run in runs[4:])}" if runs[4:] else "")
