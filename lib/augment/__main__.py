@@ -5,23 +5,30 @@ import sys
 from pathlib import Path
 
 from lib.augment.options import AugmentError, Options
+from lib.data.detection import FORMATS
 from lib.warp import PRESETS, TEMPLATES
 from lib.warp.geometry import WEAR_TYPES
+from lib.warp.looks import TEXTURES
 
 DESCRIPTION = """\
-Put face masks on every photograph of a folder. Step one draws a mask onto each face by rule (--rule-only stops there);
-step two lets a generator turn the drawn mask into a realistic one and takes back only the mask's pixels. The generator
-is the released model that is the default, unless --checkpoint names another or one that you trained.
+Put face masks on every photograph of a folder, on a recognition set or on labelled scenes. Step one draws a mask onto
+each face by rule (--rule-only stops there); step two lets a generator turn the drawn mask into a realistic one and
+takes back only the mask's pixels. The generator is the released model that is the default, unless --checkpoint names
+another or one that you trained.
 
 Written to OUT:
   images/…png     the same tree, the same sizes. PNG, because outside the mask every pixel equals the original, and a
                   JPEG could not keep that promise. photo.jpg becomes photo.png; where two pictures of a folder share
                   that name, both keep their suffix: photo.jpg.png, photo.webp.png
   regions/…png    8-bit, how much each pixel was changed: 0 = untouched, equal to the original's 8-bit RGB as decoded
-  manifest.csv    (and .parquet) a row per face: files, box, parameters of its mask, seeds, checkpoint, notes
+  manifest.csv    (and .parquet) a row per face and variant: files and their hashes, box, the drawn mask with all its
+                  parameters, seeds, checkpoint, notes
   landmarks.csv   the 68 points of each face
   failures.csv    every picture and face that got no mask, and why
+  report.html     counts, reasons, faces before and after, misses; one file, opens without a network
   run.json        options, versions, counts
+  pairs/          with --pairs: pairs.csv, and texts in the style of the source
+  labels/FORMAT/  with --labels: the labels, faces with a mask as class face_mask, with the mask's box and region
 """
 
 EPILOG = """\
@@ -31,11 +38,19 @@ pictures or on the number of workers.
 
 exit status: 0 something was masked, 1 nothing was, 2 the command cannot be carried out as given
 
-examples:
-  python -m lib.augment photos masked
-  python -m lib.augment photos masked --rule-only
-  python -m lib.augment photos masked --checkpoint runs/laptop/stage5/checkpoints/epoch_0313
-  python -m lib.augment photos try --rule-only --limit 20 --seed 7
+examples
+  a folder of photographs
+    python -m lib.augment photos masked
+    python -m lib.augment photos try --rule-only --limit 20 --seed 7
+    python -m lib.augment photos masked --checkpoint runs/laptop/stage5/checkpoints/epoch_0313
+    python -m lib.augment photos masked --rule-only --masks 'surgical_blue=5, cloth#334455@0.8/stripes@0.5=2'
+  a recognition set, a folder for each person: two masks for each picture, beside the untouched one, and test pairs
+    python -m lib.augment lfw lfw_masked --per-image 2 --originals --pairs pairs.txt
+  labelled scenes: half of the faces masked, labels written as they were and as COCO
+    python -m lib.augment VOC/JPEGImages masked --labels VOC --share 0.5 --write coco
+    python -m lib.augment WIDER WIDER_masked --labels WIDER --share '0.3, 64px=0.8, 30deg=0.2' --min-face 32
+  the same again, from what was written down
+    python -m lib.augment photos again --replay masked/manifest.parquet
 """
 
 
@@ -44,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     default = Options()
     p = argparse.ArgumentParser(
         prog="python -m lib.augment",
-        usage="%(prog)s IN OUT [--rule-only | --checkpoint WEIGHTS] [options]",
+        usage="%(prog)s IN OUT [--rule-only | --checkpoint WEIGHTS] [--labels PATH | --pairs FILE] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -70,8 +85,10 @@ def parser() -> argparse.ArgumentParser:
     rule.add_argument(
         "--masks",
         metavar="MIX",
-        help="which and how often, e.g. 'surgical_blue=5, cloth/floral, n95#333333' (default: the preset's); there are "
-        f"{', '.join(TEMPLATES)}, and .json files of your own (python -m lib.warp.own)",
+        help="which and how often: NAME[#COLOUR[@SHARE]][/TEXTURE[@SHARE]][=WEIGHT], …; COLOUR is rrggbb or a name of "
+        f"CSS, TEXTURE {', '.join(TEXTURES)} or a picture file, SHARE (0 to 1) how much of it the cloth takes, WEIGHT "
+        "how often it comes, e.g. 'surgical_blue=5, cloth#navy@0.8/dots=2, n95#333333' (default: the preset's). NAME "
+        f"is one of {', '.join(TEMPLATES)}, or a .json file of your own (python -m lib.warp.own)",
     )
     rule.add_argument(
         "--wear",
@@ -82,6 +99,17 @@ def parser() -> argparse.ArgumentParser:
     faces = p.add_argument_group("which faces")
     faces.add_argument("--largest-only", action="store_true", help="mask only the largest face of a picture")
     faces.add_argument("--copy-missed", action="store_true", help="also write pictures without any masked face")
+    faces.add_argument(
+        "--share",
+        metavar="X",
+        default=default.share,
+        help="how many of them get a mask, drawn for each face by the seed; after commas other shares by size and "
+        "pose: '0.3, 64px=0.8, 30deg=0.2' are 0.3, but 0.8 from 64 px on and 0.2 of heads turned by 30° and more; the "
+        "last that fits counts (default: %(default)s)",
+    )
+    faces.add_argument("--min-face", type=int, metavar="PX", help="none on smaller boxes (default: 24 with --labels)")
+    faces.add_argument("--max-face", type=int, metavar="PX", help="none on larger ones; their shorter side counts")
+    faces.add_argument("--max-yaw", type=float, metavar="DEG", help="none on heads turned further (default: preset's)")
     faces.add_argument("--limit", type=int, metavar="N", help="only the first N pictures, in the order of their names")
     faces.add_argument(
         "--upsample",
@@ -119,6 +147,37 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="keep what dlib finds there by each file's hash: further runs need not look again (default: none)",
     )
+    people = p.add_argument_group("recognition sets")
+    people.add_argument(
+        "--per-image",
+        type=int,
+        metavar="K",
+        default=default.per_image,
+        help="variants of each picture, with different masks: Ann_0001.jpg becomes Ann_1001.png, Ann_2001.png, … in "
+        "folders called Ann, any other photo.jpg photo_mask1.png, … (default: %(default)s, which keeps the name)",
+    )
+    people.add_argument(
+        "--originals",
+        action="store_true",
+        help="also write each untouched picture, as PNG, under its own name; masked ones then take the names of "
+        "variants, and a recogniser can be trained on OUT/images alone",
+    )
+    people.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FILE",
+        help="pairs of pictures (LFW, MFR2, MLFW) to extend: the second masked, and both; see pairs/ in OUT",
+    )
+    scenes = p.add_argument_group("labelled scenes")
+    scenes.add_argument(
+        "--labels",
+        type=Path,
+        metavar="PATH",
+        help="their label files: the set's root folder, or a COCO file, data.yaml, or list. Faces are looked for in "
+        "their boxes; all pictures that labels tell of are written",
+    )
+    scenes.add_argument("--labels-format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: told by the names)")
+    scenes.add_argument("--write", metavar="FORMATS", help="write labels in these formats too, e.g. coco,yolo")
     step = p.add_argument_group("without --rule-only")
     step.add_argument(
         "--margin",
@@ -143,7 +202,21 @@ def parser() -> argparse.ArgumentParser:
         "--workers", type=int, metavar="N", help="processes (default: one per core, at most 4; 0: none, for debugging)"
     )
     run.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster whose workers do it instead, e.g. tcp://host:8786; they must see IN and OUT under the "
+        "same paths. Workers started with --resources STEP2=1 do step two",
+    )
+    run.add_argument("--no-dashboard", dest="dashboard", action="store_false", help="do not serve Dask's dashboard")
+    run.add_argument(
         "--force", action="store_true", help="remove the files an earlier run wrote to OUT, no others, and start afresh"
+    )
+    run.add_argument(
+        "--replay",
+        type=Path,
+        metavar="MANIFEST",
+        help="make a run again from its manifest and the landmarks.csv beside it; refused where a picture of IN has "
+        "changed since. Give --labels or --pairs again to have those written",
     )
     run.add_argument("--quiet", dest="progress", action="store_false", help="no progress bar")
     return p

@@ -1,17 +1,20 @@
-"""What a run has done so far: `OUT/.journal.jsonl`, append-only, one JSON object a line, flushed at once.
+"""What a run has done so far: `OUT/.journal.jsonl`, append-only, one JSON object a line, written at once.
 
     {"kind": "run", …fingerprint…}                      first line: what the folder was made with
     {"kind": "start", "source": …, "files": […]}        before a picture is begun: the files it may leave behind
-    {"kind": "picture", "source": …, "files": {…}, …}   after its files are in place, with their SHA-256
+    {"kind": "picture", "source": …, "files": {…}, …}   after its files are in place, with their SHA-256, and what the
+                                                        disk said of them: "seen": [[size, mtime_ns], …], source first
 
 A run killed at any moment leaves whole files (outputs appear by rename) and at most one torn last line, which is cut
-off. Going on means: what is recorded and still on disk as recorded is kept, everything else is done again.
+off. Going on means: what is recorded and still on disk as recorded is kept, everything else is done again. A file of
+the same size and time of change is taken for the same; any other is read and its SHA-256 compared.
 """
 
 import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,9 +24,10 @@ from lib.augment.options import AugmentError, Task
 from lib.data.files import sha256
 
 NAME = ".journal.jsonl"
-OURS = ("images/", "regions/")
+OURS = ("images/", "regions/", "labels/", "pairs/")
 RETRIED = ("error", "crash")  # kinds of failure that another run may not meet
-TABLES = ("manifest.csv", "manifest.parquet", "landmarks.csv", "failures.csv", "run.json")
+SYNC = 1.0  # s between two orders to the disk; a power cut may cost the records of that time, and so their work
+TABLES = ("manifest.csv", "manifest.parquet", "landmarks.csv", "failures.csv", "report.html", "run.json")
 
 
 class Journal:
@@ -41,6 +45,8 @@ class Journal:
     def __init__(self, out_dir: Path, fingerprint: dict, force: bool = False) -> None:
         self.out_dir, self.path = out_dir, out_dir / NAME
         self.done: dict[str, int] = {}  # source → where its record begins; the records themselves stay on disk
+        self.begun: dict[str, list[int]] = {}  # source → [size, mtime_ns] of the picture before it was read
+        self.synced = 0.0
         try:
             out_dir.mkdir(parents=True, exist_ok=True)
             foreign = sorted(path.name for path in out_dir.iterdir() if not path.name.startswith("."))
@@ -62,17 +68,24 @@ class Journal:
         return self
 
     def __exit__(self, *_) -> None:
-        self.file.close()
+        with self.file:
+            os.fsync(self.file.fileno())
 
-    def start(self, task: Task) -> None:
+    def start(self, task: Task, in_dir: Path) -> None:
         """Record that the task's files may appear from now on."""
+        self.begun[task.source] = _seen(in_dir / task.source)
         self._append({"kind": "start", "source": task.source, "files": list(task.outputs)})
 
     def add(self, record: dict) -> None:
         """Record a picture as done; its files are in place."""
         # Noted before it is written: a Ctrl-C between the two must not hide a picture from the tables.
         self.done[record["source"]] = self.file.seek(0, os.SEEK_END)
-        self._append({**record, "kind": "picture"})
+        seen = [self.begun.pop(record["source"], None), *(_seen(self.out_dir / path) for path in record["files"])]
+        self._append({**record, "seen": seen, "kind": "picture"})
+
+    def note(self, files: list[str]) -> None:
+        """Record files beside the pictures: labels and pairs, made when all are done."""
+        self._append({"kind": "files", "files": files})
 
     def read(self) -> Iterator[dict]:
         """The records of all pictures that are done, sorted by source, one at a time."""
@@ -99,15 +112,17 @@ class Journal:
         def holds(record: dict) -> bool:
             if any(failure["kind"] in RETRIED for failure in record["failures"]):
                 return False
-            wanted = {self.out_dir / path: digest for path, digest in record["files"].items()}
+            seen = record.get("seen") or [None] * (1 + len(record["files"]))
+            wanted = [(self.out_dir / path, digest) for path, digest in record["files"].items()]
+            wanted = list(zip(wanted, seen[1:]))
             if record["source"] in names:
-                wanted[in_dir / record["source"]] = record["source_sha256"]
+                wanted.append(((in_dir / record["source"], record["source_sha256"]), seen[0]))
                 if record["name"] != names[record["source"]]:
                     return False
             elif record["name"] in taken or not wanted:
                 return False
             with contextlib.suppress(OSError):
-                return all(sha256(path) == digest for path, digest in wanted.items())
+                return all(_same(path, digest, known) for (path, digest), known in wanted)
             return False
 
         valid: set[str] = set()
@@ -147,7 +162,7 @@ class Journal:
             self._append({"kind": "run", **fingerprint})
             return
         if force:
-            self._sweep(listed)
+            self.sweep(listed)
             self._remove(listed)
             self._remove(TABLES)
             self.file.truncate(0)
@@ -160,7 +175,7 @@ class Journal:
                 f"{self.out_dir}: holds a run with other options ({now}); give the same options to go on, another OUT, "
                 "or --force to remove that run's files and start afresh"
             )
-        self._sweep(listed)
+        self.sweep(listed)
         self.done = done
 
     def _lines(self) -> Iterator[tuple[int, dict]]:
@@ -180,7 +195,9 @@ class Journal:
         self.file.seek(0, os.SEEK_END)
         self.file.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
         self.file.flush()
-        os.fsync(self.file.fileno())
+        if time.monotonic() - self.synced > SYNC:
+            os.fsync(self.file.fileno())
+            self.synced = time.monotonic()
 
     def _remove(self, paths: Iterable[str]) -> None:
         """Remove files of ours, and the folders that they leave empty; a path that leads elsewhere is ignored."""
@@ -194,8 +211,9 @@ class Journal:
                     path = path.parent
                     path.rmdir()
 
-    def _sweep(self, paths: Iterable[str]) -> None:
-        """Remove the temporary files that a killed run left beside the files it was writing."""
+    def sweep(self, paths: Iterable[str] | None = None) -> None:
+        """Remove the temporary files that killed processes left beside the files they were writing."""
+        paths = [path for record in self.read() for path in record["files"]] if paths is None else paths
         names: dict[Path, set[str]] = {}
         for path in map(Path, filter(_ours, (*paths, *TABLES))):
             names.setdefault(self.out_dir / path.parent, set()).add(path.name[:80])  # as `write_bytes` names them
@@ -206,7 +224,22 @@ class Journal:
                     path.unlink(missing_ok=True)
 
 
+def _same(path: Path, digest: str, known: list[int] | None) -> bool:
+    """Whether a file is as it was. Without a digest it could not be read then, which may have passed."""
+    return bool(digest) and ((known is not None and known == _seen(path)) or sha256(path) == digest)
+
+
+def _seen(path: Path) -> list[int] | None:
+    """Size and time of change, ns; None where there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
 def _ours(relative: str) -> bool:
     """A path that only this tool can have written, whatever a damaged journal says."""
     path = Path(relative)
-    return relative in TABLES or (relative.startswith(OURS) and path.suffix == ".png" and ".." not in path.parts)
+    kind = path.suffix == ".png" or not relative.startswith(OURS[:2])
+    return relative in TABLES or (relative.startswith(OURS) and kind and ".." not in path.parts)

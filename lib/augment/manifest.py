@@ -1,4 +1,4 @@
-"""The tables beside the pictures, made from the journal's records, and the summary of a run."""
+"""What lies beside the pictures when a run ends: tables made from the journal's records, labels, pairs, the report."""
 
 import json
 import platform
@@ -11,18 +11,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.augment.steps import REDUCED
+from lib.augment import pairs, report, scenes
+from lib.augment.faces import NOT_CHOSEN, REDUCED
+from lib.augment.options import Options
+from lib.augment.tasks import AugmentError, list_sources
 from lib.data.files import write_json, write_table
 from lib.warp.landmarks import LANDMARK_COLUMNS, write_landmarks
 
 COLUMNS = (
-    *("source", "output", "region", "source_sha256", "face", "status", "x", "y", "w", "h", "score", "params", "order"),
-    *("seed", "warp_seed", "noise_seed", "checkpoint", "checkpoint_sha256", "mask_x", "mask_y", "mask_w", "mask_h"),
-    *("width", "height", "notes", "reason", "seconds"),
+    *("source", "identity", "output", "region", "original", "source_sha256", "output_sha256", "region_sha256"),
+    *("face", "variant", "status", "kind", "reason", "x", "y", "w", "h", "score", "template", "colour", "texture"),
+    *("wear", "params", "order", "seed", "warp_seed", "noise_seed", "checkpoint", "checkpoint_sha256", "margin"),
+    *("crop_scale", "size", "mask_x", "mask_y", "mask_w", "mask_h", "mask_rle", "width", "height", "notes", "seconds"),
 )
 WHOLE = (
-    *("face", "x", "y", "w", "h", "mask_x", "mask_y", "mask_w", "mask_h", "width", "height"),
+    *("face", "variant", "mask_x", "mask_y", "mask_w", "mask_h", "width", "height", "size"),
     *("order", "seed", "warp_seed", "noise_seed"),
+)
+BOX = ("x", "y", "w", "h")
+TEXT = (
+    *("output", "region", "original", "output_sha256", "region_sha256", "kind", "reason", "template", "colour"),
+    *("texture", "wear", "params", "mask_rle"),
 )
 FAILURES = ("file", "face", "kind", "reason")
 PACKAGES = ("numpy", "torch", "pillow", "scipy", "dlib-bin", "pandas", "safetensors")
@@ -31,7 +40,8 @@ PACKAGES = ("numpy", "torch", "pillow", "scipy", "dlib-bin", "pandas", "safetens
 @dataclass
 class Summary:
     """What a run came to. Counts are over everything in OUT, also what an earlier run had done; `seconds` and
-    `done_now` are of this run. `model`: which weights made the masks, in words."""
+    `done_now` are of this run. `model`: which weights made the masks, in words. `faces_left`: not among --share.
+    `masks`: on all variants. `pairs`: written of each kind, and left out."""
 
     out_dir: Path
     model: str = ""
@@ -42,6 +52,9 @@ class Summary:
     pictures_reduced: int = 0
     faces_found: int = 0
     faces_masked: int = 0
+    faces_left: int = 0
+    masks: int = 0
+    pairs: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     done_now: int = 0
     seconds: float = 0.0
@@ -59,13 +72,17 @@ class Summary:
         pace = f"{self.done_now} pictures in {self.seconds:.1f} s, {self.seconds_per_picture:.2f} s each"
         copied = f", copied untouched {self.pictures_copied}" if self.pictures_copied else ""
         hint = "large pictures were searched at reduced size: --detect-side finds smaller faces in them"
+        left = f", {self.faces_left} left without by --share" if self.faces_left else ""
+        masks = f", {self.masks} masks in all variants" if self.masks != self.faces_masked else ""
+        paired = ", ".join(f"{kind} {count}" for kind, count in self.pairs.items())
         with_face = f"with a face {self.pictures_with_faces}{share}"
         return "\n".join(
             [
                 f"pictures   {self.pictures}, {with_face}, masked {self.pictures_masked}{copied}",
-                f"faces      {self.faces_found} found, {self.faces_masked} masked",
+                f"faces      {self.faces_found} found, {self.faces_masked} masked{left}{masks}",
                 f"failures   {reasons}" + ("; each with its reason in failures.csv" if self.failures else ""),
                 *([f"note       {self.pictures_reduced} {hint}"] if self.pictures_reduced else []),
+                *([f"pairs      {paired}"] if self.pairs else []),
                 *([f"model      {self.model}"] if self.model else []),
                 f"this run   {pace}" + (f"; {earlier} were done before" if earlier > 0 else ""),
                 f"output     {self.out_dir}",
@@ -73,91 +90,156 @@ class Summary:
         )
 
 
-def write_tables(out_dir: Path, records: Iterable[dict], run: dict, summary: Summary) -> Summary:
-    """Write manifest.csv and .parquet, landmarks.csv, failures.csv and run.json; gives the summary with its counts.
+def finish_run(out_dir: Path, in_dir: Path, journal, run: dict, summary: Summary, options: Options) -> Summary:
+    """Write all that lies beside the pictures; gives the summary with its counts.
+
+    After a run that was stopped these are the tables alone; labels, pairs files and report tell of finished ones.
 
     Args:
-        out_dir: OUT.
-        records: The journal's records, sorted by source.
+        out_dir, in_dir: OUT, IN.
+        journal: The open `Journal`; the further files are noted in it.
         run: What run.json tells beside versions and counts: "fingerprint", "options", "status".
         summary: With `done_now` and `seconds` set.
+        options: The run's.
+
+    Raises:
+        AugmentError: Labels or pairs cannot be read any more, or contradict the pictures.
     """
-    rows, failures, images, points = [], [], [], []
+    finished, extra, table = run["status"] == "finished", [], None
+    if finished and options.labels is not None:
+        table = scenes.read_scenes(in_dir, options)
+        extra = scenes.labelled(table, in_dir)[1] + scenes.unlabelled(list_sources(in_dir), table)
+    manifest, failures = write_tables(out_dir, journal.read(), run, summary, extra)
+    try:
+        if finished:
+            paths = [] if table is None else scenes.write_scenes(out_dir, table, manifest, options)
+            if options.pairs is not None:
+                written, summary.pairs = pairs.write_pairs(out_dir, in_dir, options.pairs, manifest)
+                paths += written
+            report.write_report(out_dir, in_dir, manifest, failures, summary, options.seed)
+            journal.note([path.relative_to(out_dir).as_posix() for path in paths])
+    except (ValueError, OSError) as error:
+        raise AugmentError(f"the pictures are done, but not what lies beside them: {error}") from error
+    finally:
+        write_run(out_dir, run, summary)
+    return summary
+
+
+def write_tables(
+    out_dir: Path, records: Iterable[dict], run: dict, summary: Summary, extra: Iterable[dict] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write manifest.csv and .parquet, landmarks.csv and failures.csv; fills in the summary's counts. Gives manifest
+    and failures.
+
+    records: the journal's, sorted by source. extra: failures of pictures that are in no record.
+    """
+    rows, failures, images, points = [], [*extra], [], []
+    for failure in failures:
+        summary.failures[failure["kind"]] = summary.failures.get(failure["kind"], 0) + 1
     for record in map(_printable, records):  # one at a time: a journal of a million faces does not fit into memory
         rows += _rows(record, run["fingerprint"])
         failures += [{"file": record["source"], **failure} for failure in record["failures"]]
-        images += [(record["source"], face["face"]) for face in record["faces"]]
-        points += [np.array(face["landmarks"], np.float32).ravel() for face in record["faces"]]
+        known = [face for face in record["faces"] if face["landmarks"]]
+        images += [(record["source"], face["face"]) for face in known]
+        points += [np.array(face["landmarks"], np.float32).ravel() for face in known]
         _count(record, summary)
 
     # Objects first: pandas would make a column with a missing value float, and round the 63-bit seeds.
-    manifest = pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(WHOLE, "Int64")).infer_objects()
+    manifest = pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(WHOLE, "Int64"))
+    manifest = manifest.astype(dict.fromkeys((*BOX, "score", "margin", "crop_scale", "seconds"), float))
+    manifest[list(TEXT)] = manifest[list(TEXT)].fillna("")
+    manifest = manifest.infer_objects()
+    if (manifest[list(BOX)].fillna(0) % 1 == 0).all(axis=None):  # labelled boxes may be fractions
+        manifest = manifest.astype(dict.fromkeys(BOX, "Int64"))
     write_table(out_dir / "manifest.csv", manifest)
     write_table(out_dir / "manifest.parquet", manifest)
     landmarks = pd.DataFrame(np.reshape(points, (-1, 136)), columns=LANDMARK_COLUMNS[2:], dtype=np.float32)
     faces = pd.DataFrame(images, columns=LANDMARK_COLUMNS[:2])
     write_landmarks(out_dir / "landmarks.csv", pd.concat([faces, landmarks], axis=1))
-    write_table(out_dir / "failures.csv", pd.DataFrame(failures, columns=FAILURES))
+    missed = pd.DataFrame(failures, columns=FAILURES).sort_values(["file", "face"], kind="stable", ignore_index=True)
+    write_table(out_dir / "failures.csv", missed)
+    return manifest, missed
+
+
+def write_run(out_dir: Path, run: dict, summary: Summary) -> None:
+    """Write run.json: `run`, versions and counts."""
     counts = {name: value for name, value in asdict(summary).items() if name not in ("out_dir", "model")}
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(out_dir / "run.json", {**run, "finished": finished, "versions": _versions(), "counts": counts})
-    return summary
 
 
 def _count(record: dict, summary: Summary) -> None:
     """Add a record to the summary's counts."""
-    masked = sum(face["status"] == "masked" for face in record["faces"])
+    faces = record["faces"]
+    masked = {face["face"] for face in faces if face["status"] == "masked"}
     summary.pictures += 1
-    summary.pictures_with_faces += bool(record["faces"])
+    summary.pictures_with_faces += bool(faces)
     summary.pictures_masked += bool(masked)
-    summary.pictures_copied += bool(record["files"]) and not masked
+    summary.pictures_copied += bool(record["variants"]) and not masked
     summary.pictures_reduced += any(note.startswith(REDUCED) for note in record["notes"])
-    summary.faces_found += len(record["faces"])
-    summary.faces_masked += masked
+    summary.faces_found += len({face["face"] for face in faces})
+    summary.faces_masked += len(masked)
+    summary.faces_left += sum(face["kind"] == NOT_CHOSEN for face in faces)
+    summary.masks += sum(face["status"] == "masked" for face in faces)
     for failure in record["failures"]:
         summary.failures[failure["kind"]] = summary.failures.get(failure["kind"], 0) + 1
 
 
 def _rows(record: dict, fingerprint: dict) -> list[dict]:
-    """A row per face; a picture copied untouched has one with face −1, a picture without output and face none."""
-    files = record["files"]
-    output, region = files if files else ("", "")
+    """A row per face and variant; a variant copied untouched, or an original alone, has one with face −1, a picture
+    without output and face none."""
+    files, variants = record["files"], record["variants"]
     width, height = record["size"] or (None, None)
-    reasons = {failure["face"]: failure["reason"] for failure in record["failures"]}
     common = {
         "source": record["source"],
+        "identity": record["identity"],
+        "original": record["original"],
         "source_sha256": record["source_sha256"],
-        "output": output,
-        "region": region,
-        "seed": fingerprint["seed"],
-        "checkpoint": fingerprint["checkpoint"],
-        "checkpoint_sha256": fingerprint["checkpoint_sha256"],
+        **{name: fingerprint.get(name) for name in ("seed", "checkpoint", "checkpoint_sha256", "margin", "crop_scale")},
+        "size": fingerprint.get("size"),
         "width": width,
         "height": height,
         "notes": "; ".join(record["notes"]),
         "seconds": record["seconds"],
     }
-    if files and not record["faces"]:
-        return [{**common, "face": -1, "status": "copied", "reason": reasons.get(-1, "")}]
     rows = []
+    told = {variant: dict(zip(("output", "region"), paths)) for variant, paths in variants.items()}
+    for paths in told.values():
+        paths |= {f"{name}_sha256": files[path] for name, path in [*paths.items()]}
     for face in record["faces"]:
-        mask = dict(zip(("mask_x", "mask_y", "mask_w", "mask_h"), face["mask_box"] or ()))
-        params = json.dumps(face["params"], sort_keys=True)
-        seeds = {name: face[name] for name in ("warp_seed", "noise_seed")}
-        told = {"face": face["face"], "status": face["status"], "score": face["score"], "params": params}
-        told |= {"order": face["order"]}  # masks were laid on in this order: where two overlap it matters
-        told["reason"] = reasons.get(face["face"], "")
-        rows.append({**common, **told, **seeds, **dict(zip("xywh", face["box"])), **mask})
+        params = face["params"] or {}
+        row = {name: face[name] for name in ("face", "variant", "status", "kind", "reason", "score", "order")}
+        row |= {name: face[name] for name in ("warp_seed", "noise_seed")}
+        row |= {name: params.get(name, "") for name in ("template", "colour", "texture", "wear")}
+        row["params"] = json.dumps(params, sort_keys=True) if params else ""
+        row["mask_rle"] = json.dumps(face["mask_rle"]) if "mask_rle" in face else ""
+        row |= dict(zip(("mask_x", "mask_y", "mask_w", "mask_h"), face["mask_box"] or ()))
+        rows.append({**common, **told.get(str(face["variant"]), {}), **row, **dict(zip("xywh", face["box"]))})
+    seen = {str(face["variant"]) for face in record["faces"]}
+    copied = {variant: paths for variant, paths in told.items() if variant not in seen}
+    if record["original"] and not rows and not copied:
+        copied = {"1": {}}
+    failure = next((failure for failure in record["failures"] if failure["face"] < 0), {"kind": "", "reason": ""})
+    for variant, paths in copied.items():
+        row = {"face": -1, "variant": int(variant), "status": "copied", "kind": failure["kind"]}
+        rows.append({**common, **paths, **row, "reason": failure["reason"]})
     return rows
 
 
 def _printable(record: dict) -> dict:
     """The record with file names that UTF-8 can hold: on Linux a name may be any bytes, `caf\\xe9.jpg` in Latin-1."""
-    source, *files = (
-        name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        for name in (record["source"], *record["files"])
-    )
-    return {**record, "source": source, "files": files}
+
+    def told(name: str) -> str:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+    return {
+        **record,
+        "source": told(record["source"]),
+        "identity": told(record["identity"]),
+        "original": told(record["original"]),
+        "files": {told(path): digest for path, digest in record["files"].items()},
+        "variants": {variant: [told(path) for path in paths] for variant, paths in record["variants"].items()},
+    }
 
 
 def _versions() -> dict:

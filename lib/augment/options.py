@@ -1,27 +1,23 @@
-"""What a run was asked for: its options, the seed of each face, the name of each output, and the refusals.
+"""What a run was asked for: its options, the tasks that follow from them, and the refusals.
 
 Everything here is decided before the first picture is read, so that a mistyped command costs a second, not an hour.
 """
 
-import hashlib
 import os
-import unicodedata
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from lib.augment import pairs, replay, scenes
+from lib.augment.tasks import AugmentError, Task, check_folders, face_seed, list_sources, name_tasks
 from lib.data.files import read_json, sha256
-from lib.data.images import IMAGE_SUFFIXES, list_images
 from lib.warp import IMFD_SHARES, WarpConfig, preset, template
 from lib.warp.landmarks import predictor_path
 from lib.warp.looks import parse_mix
 from lib.warp.sources import open_source
 
-FORMAT = 2  # of the output folder; a run never goes on in a folder of another format
+__all__ = ["AugmentError", "Options", "Task", "face_seed", "find_pictures"]
 
-
-class AugmentError(ValueError):
-    """The command cannot be carried out as given; the message is one line that says what to change."""
+FORMAT = 3  # of the output folder; a run never goes on in a folder of another format
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,21 @@ class Options:
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" … for the translation.
         workers: Processes for reading, detecting, warping; None for one per core, at most four; 0 for this process
             (then a crash inside a native library ends the run).
+        scheduler: Address of a Dask scheduler ("tcp://host:8786") whose workers do that instead; then no `workers`.
+        dashboard: Serve Dask's dashboard of the run's own workers, on this machine only, and tell its address.
         largest_only: Mask only the largest face of a picture.
-        copy_missed: Also write pictures in which nothing was masked, unchanged.
+        copy_missed: Also write pictures in which nothing was masked, unchanged. With labels they always are.
+        per_image: Variants of each picture, with different masks.
+        originals: Also write the untouched pictures, into the same tree.
+        pairs: A pairs file of a recognition set (see `lib.data.pairs`), to be extended to masked faces.
+        labels: Label files of scenes (see `lib.data.detection`): their faces are masked, and the labels written anew.
+        labels_format: Of `lib.data.detection.FORMATS`; None: told by the files' names.
+        write: Further formats to write labels in, parted by commas.
+        share: How many of the faces that could have a mask get one, as `lib.augment.scenes.parse_share` reads it.
+        min_face, max_face: Faces whose box is smaller or larger than this on its shorter side, px, get no mask. None:
+            no limit, but 24 px with labels.
+        max_yaw: Degrees beyond which a turned head gets no mask; None: the preset's limit.
+        replay: The manifest of a run that is to be made again.
         upsample: Times the picture is doubled in size before the detector looks at it: finds smaller faces, slower.
         detect_side: But it never sees a picture longer than this, px, and the smallest face it finds is about 80 px
             there. 2048 because smaller ones lose faces of groups, and a picture that large takes longer to write.
@@ -74,8 +83,21 @@ class Options:
     batch_size: int = 8
     device: str = "auto"
     workers: int | None = None
+    scheduler: str | None = None
+    dashboard: bool = True
     largest_only: bool = False
     copy_missed: bool = False
+    per_image: int = 1
+    originals: bool = False
+    pairs: Path | str | None = None
+    labels: Path | str | None = None
+    labels_format: str | None = None
+    write: str | None = None
+    share: str = "1"
+    min_face: int | None = None
+    max_face: int | None = None
+    max_yaw: float | None = None
+    replay: Path | str | None = None
     upsample: int = 1
     detect_side: int = 2048
     min_score: float = 0.4
@@ -95,6 +117,10 @@ class Options:
         """
         if self.checkpoint is not None and self.rule_only:
             raise AugmentError("--rule-only and --checkpoint exclude each other: give one of them")
+        if self.scheduler is not None and self.workers is not None:
+            raise AugmentError("--workers starts workers here, --scheduler uses those of a cluster: give one of them")
+        if self.scheduler is not None and "://" not in self.scheduler:
+            raise AugmentError(f"--scheduler: expected an address such as tcp://host:8786, got {self.scheduler!r}")
         low = {
             "batch_size": 1,
             "upsample": 0,
@@ -104,6 +130,10 @@ class Options:
             "seed": 0,
             "margin": 0,
             "crop_scale": 1,
+            "per_image": 1,
+            "min_face": 0,
+            "max_face": 1,
+            "max_yaw": 0,
         }
         for name, least in low.items():
             value = getattr(self, name)
@@ -113,17 +143,41 @@ class Options:
             raise AugmentError("--margin is a fraction of the face's width (at most 1), --crop-scale at most 10")
         if self.size is not None and (self.size < 24 or self.size % 4):
             raise AugmentError(f"--size must be at least 24 and divisible by 4, got {self.size}")
+        self._check_uses()
+        if self.replay is not None:
+            return replay.restored(self)._filled()
+        return self._filled()
+
+    def _check_uses(self) -> None:
+        scenes.parse_share(self.share)
+        if self.originals and self.copy_missed:
+            raise AugmentError("--originals writes every picture; leave out --copy-missed")
+        if self.labels is not None:
+            scenes.check_formats(self)
+            recognition = {"--pairs": self.pairs, "--originals": self.originals, "--largest-only": self.largest_only}
+            for option in [option for option, value in recognition.items() if value]:
+                raise AugmentError(f"--labels is for scenes, {option} for pictures of single people: give one of them")
+        elif self.labels_format or self.write:
+            raise AugmentError("--labels-format and --write need --labels: the label files to read")
+
+    def _filled(self) -> "Options":
         weights = None if self.rule_only else _weights(self.checkpoint)
         filled = replace(self, checkpoint=weights, preset=self.preset or _preset_of(weights))
         filled.warp_config()
+        if self.replay is not None:
+            if weights is not None:
+                replay.check_weights(self, *_named(weights))
+            return replace(filled, preset=self.preset, workers=self._workers())
         try:
             open_source(self.landmarks)
             if self.landmarks == "dlib":
                 predictor_path()
         except (ValueError, OSError) as error:
             raise AugmentError(f"--landmarks: {error}") from None
-        workers = min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
-        return replace(filled, workers=workers)
+        return replace(filled, workers=self._workers())
+
+    def _workers(self) -> int:
+        return min(os.cpu_count() or 1, 4) if self.workers is None else self.workers
 
     def warp_config(self) -> WarpConfig:
         """What may be drawn in step one. AugmentError for a preset, mask or way of wearing that does not exist."""
@@ -131,6 +185,7 @@ class Options:
             changes = {"mix": parse_mix(self.masks)} if self.masks is not None else {}
             for item in changes.get("mix", ()):
                 template(item.template)
+            changes |= {} if self.max_yaw is None else {"max_yaw": self.max_yaw}
             changes["wear"] = IMFD_SHARES if self.wear == "imfd" else {self.wear: 1.0}
             return preset(self.preset or "ours", **changes)
         except (ValueError, OSError) as error:
@@ -149,6 +204,12 @@ class Options:
             "preset",
             "masks",
             "wear",
+            "per_image",
+            "originals",
+            "share",
+            "min_face",
+            "max_face",
+            "max_yaw",
         ]
         names += [] if self.rule_only else ["margin", "crop_scale", "size"]
         checkpoint, digest = ("rule-only", "") if self.rule_only else _named(Path(self.checkpoint))
@@ -201,66 +262,21 @@ def _named(weights: Path) -> tuple[str, str]:
     return model["name"], model["sha256"]
 
 
-@dataclass(frozen=True)
-class Task:
-    """One picture to do. `source` and `name` are relative POSIX paths: of the picture in IN, and of the PNG in
-    `OUT/images` and `OUT/regions`."""
-
-    source: str
-    name: str
-
-    @property
-    def outputs(self) -> tuple[str, str]:
-        """Paths of the picture and of its region, relative to OUT."""
-        return f"images/{self.name}", f"regions/{self.name}"
-
-
-def face_seed(seed: int, source: str, face: int, use: str = "warp") -> int:
-    """A seed in [0, 2**63) for one face, from the run's seed, the picture's relative path and the face's index alone.
-
-    So a face looks the same whatever else is in the folder, in which order and by how many workers it is done. The
-    path is taken in Unicode's composed form: macOS hands out names in the decomposed one.
-    """
-    key = "\0".join([str(seed), unicodedata.normalize("NFC", source), str(face), use])
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") >> 1
-
-
-def output_names(sources: list[str]) -> dict[str, str]:
-    """Relative path of the PNG for each picture: `a/b.jpg` → `a/b.png`; where two pictures of a folder would end as
-    the same file (`b.jpg` and `b.png`, or `B.jpg` on a file system that ignores case) all of them keep their suffix:
-    `a/b.jpg.png`. Only the last suffix is dropped, so `img.01.jpg` → `img.01.png`.
-    """
-    kept: set[str] = set()
-    while True:
-        stems = {source: source if source in kept else source[: -len(Path(source).suffix)] for source in sources}
-        names = {source: f"{stem}.png" for source, stem in stems.items()}
-        uses = Counter(name.casefold() for name in names.values())
-        clashing = {source for source, name in names.items() if uses[name.casefold()] > 1} - kept
-        if not clashing:
-            return names
-        kept |= clashing
-
-
-def find_pictures(in_dir: Path, out_dir: Path) -> list[Task]:
-    """All pictures under `in_dir`, sorted; AugmentError where there are none or the two folders lie in each other."""
-    if not in_dir.exists():
-        raise AugmentError(f"{in_dir}: no such folder")
-    if not in_dir.is_dir():
-        raise AugmentError(f"{in_dir}: is a file; give the folder that holds the pictures")
-    source, target = in_dir.resolve(), out_dir.resolve()
-    if source == target:
-        raise AugmentError(f"{out_dir}: IN and OUT are the same folder; give OUT a folder of its own")
-    if target.is_relative_to(source):
-        raise AugmentError(f"{out_dir}: lies inside IN, its pictures would be taken for input; choose another folder")
-    if source.is_relative_to(target):
-        raise AugmentError(f"{in_dir}: lies inside OUT, originals and outputs would mix; choose another OUT")
-    if out_dir.exists() and not out_dir.is_dir():
-        raise AugmentError(f"{out_dir}: is a file; OUT must be a folder (it is created)")
-    try:
-        paths = [path.relative_to(in_dir).as_posix() for path in list_images(in_dir)]
-    except OSError as error:  # a folder in it that may not be listed
-        raise AugmentError(f"{error}; make it readable or move it out of {in_dir}") from None
-    if not paths:
-        raise AugmentError(f"{in_dir}: no pictures found (looked at any depth for {' '.join(sorted(IMAGE_SUFFIXES))})")
-    names = output_names(paths)
-    return [Task(path, names[path]) for path in paths]
+def find_pictures(in_dir: Path, out_dir: Path, options: Options | None = None) -> list[Task]:
+    """All there is to do, sorted by path: every picture under `in_dir`, those that label files tell of, or those of a
+    manifest. AugmentError where there are none, a picture is not the manifest's, or folders lie in each other."""
+    o = options or Options()
+    others = (("--labels", o.labels), ("--pairs", o.pairs), ("--replay", o.replay))
+    check_folders(in_dir, out_dir, [(option, Path(path)) for option, path in others if path is not None])
+    if o.pairs is not None:
+        pairs.read_any(o.pairs, in_dir)  # a damaged file is told now, not when all pictures are done
+    if o.replay is not None:
+        return replay.replay_tasks(in_dir, o)
+    if o.labels is None:
+        return name_tasks(list_sources(in_dir), o.per_image, o.originals)
+    faces, missing = scenes.labelled(scenes.read_scenes(in_dir, o), in_dir)
+    if not faces:
+        first = f" (the first: {missing[0]['file']}, {missing[0]['reason']})" if missing else ""
+        raise AugmentError(f"--labels {o.labels}: none of their {len(missing)} pictures is in {in_dir}{first}")
+    tasks = name_tasks(list(faces), o.per_image)
+    return [replace(task, labels=faces[task.source], identity="") for task in tasks]

@@ -4,19 +4,19 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from lib.augment.journal import Journal
-from lib.augment.manifest import Summary, write_tables
-from lib.augment.options import AugmentError, Options, Task, find_pictures
-from lib.augment.steps import Stepped, empty, fail, finish, rule_based, step_one
-from lib.augment.translate import training_size, translate
-from lib.data.workers import Pool, WorkerCrashed
+from lib.augment.manifest import Summary, finish_run
+from lib.augment.options import Options, Task, find_pictures
+from lib.augment.steps import Stepped, finish, rule_based, step_one
+from lib.augment.tasks import work_digest
+from lib.augment.translate import load_translator, training_size, translate
 
 WRITERS = 2  # threads that encode pictures while the generator works on the next batch
 
@@ -42,11 +42,14 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
     in_dir, out_dir = Path(in_dir), Path(out_dir)
     by_default = options.checkpoint is None
     options = options.checked()
-    tasks = find_pictures(in_dir, out_dir)
-    translator = _load(options) if options.checkpoint else None
+    tasks = find_pictures(in_dir, out_dir, options)
     size = (options.size or training_size(options.checkpoint)) if options.checkpoint else None
     options = replace(options, size=size)
-    run = {"fingerprint": options.fingerprint(in_dir), "status": "interrupted"}
+    run = {"fingerprint": options.fingerprint(in_dir) | work_digest(tasks), "status": "interrupted"}
+    translator = None
+    if options.checkpoint and options.scheduler is None:  # before anything is begun; on a cluster, where step two is
+        digest = run["fingerprint"]["checkpoint_sha256"]
+        translator = load_translator(options.checkpoint, digest, options.device, options.batch_size)
     run["options"] = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()}
     started, done_now = time.perf_counter(), 0
     with Journal(out_dir, run["fingerprint"], options.force) as journal:
@@ -55,27 +58,19 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
         known = len(tasks[: options.limit]) - len(todo)
         bar = tqdm(total=known + len(todo), initial=known, unit="picture", disable=not options.progress, smoothing=0.05)
         try:
-            for record in _records(todo, in_dir, out_dir, options, translator, journal):
-                journal.add(record)
-                done_now += 1
-                bar.update()
+            with closing(_records(todo, in_dir, out_dir, options, translator, journal)) as records:
+                for record in records:
+                    journal.add(record)
+                    done_now += 1
+                    bar.update()
             run["status"] = "finished"
         finally:  # after Ctrl-C too the tables tell what is there
             bar.close()
+            load_translator.cache_clear()
             model = _told(run["fingerprint"], by_default)
             summary = Summary(out_dir, model, done_now=done_now, seconds=time.perf_counter() - started)
-            write_tables(out_dir, journal.read(), run, summary)
+            finish_run(out_dir, in_dir, journal, run, summary, options)
     return summary
-
-
-def _load(options: Options):
-    from lib.gan.checkpoints import CheckpointError  # here, because the rule-based step alone needs no network
-    from lib.gan.infer import Translator
-
-    try:
-        return Translator(options.checkpoint, options.device, options.batch_size)
-    except (CheckpointError, RuntimeError) as error:
-        raise AugmentError(" ".join(str(error).split())) from None
 
 
 def _told(fingerprint: dict, by_default: bool) -> str:
@@ -94,19 +89,20 @@ def _records(
 
     def begun() -> Iterator[Task]:
         for task in todo:
-            journal.start(task)
+            journal.start(task, in_dir)
             yield task
 
-    if translator is None:
-        work = partial(rule_based, in_dir=in_dir, out_dir=out_dir, options=options)
-        with Pool(work, min(options.workers, len(todo))) as pool:
-            for task, result in pool.run(begun()):
-                yield _crashed(task, result).record if isinstance(result, WorkerCrashed) else result
-        return
+    if todo and options.workers != 0:
+        from lib.augment.cluster import Cluster  # here: takes Dask with it
 
-    work = partial(step_one, in_dir=in_dir, options=options, size=options.size)
-    with Pool(work, min(options.workers, len(todo))) as pool:
-        stepped = (_crashed(t, r) if isinstance(r, WorkerCrashed) else r for t, r in pool.run(begun()))
+        with Cluster(in_dir, out_dir, options, todo) as cluster:
+            yield from cluster.records(begun())
+        if cluster.lost:
+            journal.sweep()
+    elif translator is None:
+        yield from (rule_based(task, in_dir, out_dir, options) for task in begun())
+    else:
+        stepped = (step_one(task, in_dir, options, options.size) for task in begun())
         yield from _finished(translate(stepped, translator, options.batch_size), out_dir, options)
 
 
@@ -120,9 +116,3 @@ def _finished(translated: Iterable[tuple[Stepped, list]], out_dir: Path, options
                 yield flying.popleft().result()
         while flying:
             yield flying.popleft().result()
-
-
-def _crashed(task: Task, crash: WorkerCrashed) -> Stepped:
-    stepped = empty(task)
-    fail(stepped.record, "crash", str(crash))
-    return stepped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from functools import partial
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     pick.add_argument("--only", nargs="+", metavar="NN", help="just these, by number or name")
     pick.add_argument("--from", dest="start", metavar="NN", help="this one and those after it")
     pick.add_argument("--force", action="store_true", help="also finished ones; stages are trained anew")
-    pick.add_argument("--strict", action="store_true", help="a warning in an executed notebook is a failure, for CI")
+    pick.add_argument("--strict", action="store_true", help="a warning or a missing picture is a failure, for CI")
     training = p.add_argument_group(
         "how stages are trained", "given to every notebook that has such a parameter; the study remembers the last two"
     )
@@ -63,10 +64,30 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which what runs here takes as it takes Ctrl-C: kernels are stopped, the study notes it."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough; a second would cut the tidying short
+    raise _Terminated
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Returns 0 when every notebook finished, 1 when one failed (or, with --strict, warned), 2 when
-    nothing could start."""
+    nothing could start, 130 when Ctrl-C stopped it, 143 when SIGTERM did."""
     args = parser().parse_args(argv)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(args)
+    except KeyboardInterrupt as error:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 143 if isinstance(error, _Terminated) else 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> int:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # silences a debugger's notice in every kernel
     from lib.study.driver import list_notebooks, pick, run_study, warned
     from lib.study.runs import RUNS, open_study
@@ -98,9 +119,6 @@ def main(argv: list[str] | None = None) -> int:
     except (StudyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
     failed = [o for o in outcomes if o.status == "failed"]
     done = sum(o.status == "finished" for o in outcomes)
     print(f"{done} run, {sum(o.status == 'skipped' for o in outcomes)} skipped, {time.monotonic() - started:.0f} s")

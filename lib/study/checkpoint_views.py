@@ -168,19 +168,22 @@ def difference(before: np.ndarray, after: np.ndarray, brightest: float = BRIGHTE
     ]  # all values there are, coloured once: it is fast
 
 
-def attention_map(attention: np.ndarray, which: str) -> np.ndarray:
+def attention_map(attention: np.ndarray, which: str, brightest: float = 1.0) -> np.ndarray:
     """Attention maps uint8 [10, S, S] as a grey picture, uint8 [S, S], or [4 S, 3 S] for all of them.
 
     which: "tenth" keeps the input; "others" is the sum of the nine others, 1 − the tenth, since the ten add up to 1;
-    "1" … "10"; "all": three in a row, the tenth alone below.
+    "1" … "10"; "all": three in a row, the tenth alone below. brightest: the attention that is drawn white, in (0, 1].
     """
     if which == ALL:
         empty = np.full((2, *attention.shape[1:]), 128, np.uint8)
-        rows = np.concatenate([attention, empty]).reshape(4, 3, *attention.shape[1:])
+        rows = np.concatenate([_scaled(attention, brightest), empty]).reshape(4, 3, *attention.shape[1:])
         return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-    if which == DRAWN:
-        return 255 - attention[-1]
-    return attention[-1 if which == KEPT else int(which) - 1]
+    one = 255 - attention[-1] if which == DRAWN else attention[-1 if which == KEPT else int(which) - 1]
+    return _scaled(one, brightest)
+
+
+def _scaled(attention: np.ndarray, brightest: float) -> np.ndarray:
+    return np.minimum(np.rint(attention / brightest), 255).astype(np.uint8)
 
 
 def runs_beside(root: Path) -> dict[str, str]:
@@ -191,6 +194,7 @@ def runs_beside(root: Path) -> dict[str, str]:
 def _why_not(folder: Path) -> str:
     try:
         study = find_study(folder.name, folder.parent)
+        read_picks(study)
     except (StudyError, ValueError, KeyError, OSError) as error:
         return str(error)
     if not any(next((study.stage_dir(stage) / "checkpoints").glob("epoch_*"), None) for stage in STAGES):

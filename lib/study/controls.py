@@ -13,7 +13,7 @@ PANES = 4
 SHOWS = ("pictures", "difference", "attention")
 VIEWS = ("side by side", "swipe", "blink", "zoom")
 CONTROLS = ("chosen", "face", "seed", "sigma", "same_noise", "show", "view", "against", "brightest", "attention",
-            "beside")  # fmt: skip
+            "attention_at", "beside")  # fmt: skip
 
 
 class Controls(anywidget.AnyWidget):
@@ -28,6 +28,7 @@ class Controls(anywidget.AnyWidget):
     against = Int(-1).tag(sync=True)  # of differences: −1 the input, else a pane
     brightest = Float(BRIGHTEST, min=0.01, max=1).tag(sync=True)
     attention = Enum(MAPS, KEPT).tag(sync=True)
+    attention_at = Float(1.0, min=0.01, max=1).tag(sync=True)  # the attention that is drawn white
     beside = List(Enum(tuple(REFERENCES)), ["rule"]).tag(sync=True)
     runs, choices, faces = List().tag(sync=True), List().tag(sync=True), List().tag(sync=True)  # of what one may choose
     curves, facts, picks = Dict().tag(sync=True), Dict().tag(sync=True), List().tag(sync=True)

@@ -90,7 +90,7 @@ function render({ model, el }) {
 
   // ------------------------------------------------------------------------------------------ keyboard
   root.onkeydown = event => {
-    event.stopPropagation();
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // a notebook has the same keys
     const key = event.key, typing = event.target.closest("input");
     if (typing) { if (key === "Enter" || key === "Escape") focus(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || (event.target.closest("button, summary") && (key === "Enter" || key === " "))) return;

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 
 from lib.data.files import read_json, write_json, write_text
 from lib.study.config import STAGES, TIMELINE, StudyError, epoch_labels
-from lib.study.outputs import Progress, tidy, warnings_of
+from lib.study.outputs import Progress, tidy, undrawn, warnings_of
 from lib.study.runs import REMEMBERED, REPOSITORY, Study, now, remember
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 ASIDE = ".old_{}"  # a trained stage while --force trains it anew
 READ_BY_NONE = ("00", "03")  # notebooks whose results no later one reads
+READS = {"10": ("selection.json",), "11": ("selection.json",)}  # files of the study that people change between runs
+WRITES = ("10",)  # and who writes them itself
 STAGE_OF_NOTEBOOK = {stage.notebook: stage.name for stage in TIMELINE}
 
 
@@ -35,6 +41,18 @@ class Outcome:
     seconds: float = 0.0
     cell: int | None = None
     message: str = ""
+
+
+class Kernels(AsyncKernelManager):
+    """Kernels that have answered papermill's last question before they are stopped.
+
+    It asks for the kernel's name and stops it at the answer, with an interrupt first, which the kernel, if still at
+    that question, would report as an error.
+    """
+
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        await asyncio.sleep(0.3)
+        await super().shutdown_kernel(now=now, restart=restart)
 
 
 def list_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -98,10 +116,44 @@ def newer_before(status: dict, source: Path, every: list[Path]) -> str | None:
 
 
 def warned(study: Study, notebooks: list[Path]) -> dict[str, tuple[str, ...]]:
-    """Those of the notebooks whose executed copies hold warnings, each with its lines (`warnings_of`)."""
+    """Those of the notebooks whose executed copies hold warnings or lack pictures, each with its lines.
+
+    See `warnings_of` and `undrawn`.
+    """
     copies = [study.root / "notebooks" / path.name for path in notebooks]
-    found = {copy.stem: warnings_of(nbformat.read(copy, nbformat.NO_CONVERT)) for copy in copies if copy.exists()}
+    read = {copy.stem: nbformat.read(copy, nbformat.NO_CONVERT) for copy in copies if copy.exists()}
+    found = {name: warnings_of(notebook) + undrawn(notebook) for name, notebook in read.items()}
     return {name: lines for name, lines in found.items() if lines}
+
+
+def digests(source: Path) -> tuple[str, str]:
+    """A notebook's digest and, for studies of before, that of its whole file.
+
+    The digest is of what its cells say: opening it in JupyterLab, or running it there, changes the file but not this.
+    """
+    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in read_json(source)["cells"]]
+    return tuple(hashlib.sha256(data).hexdigest()[:16] for data in (json.dumps(cells).encode(), source.read_bytes()))
+
+
+def files_read(study: Study, source: Path) -> dict[str, str]:
+    """Digests of the files of `READS` as they are now, "" for one that is not there."""
+    paths = {name: study.root / name for name in READS.get(source.stem[:2], ())}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else ""
+        for name, path in paths.items()
+    }
+
+
+def changed_since(study: Study, source: Path, before: dict) -> list[str]:
+    """Names of the files of `READS` that are not as the finished notebook read them.
+
+    before: its entry of status.json; one without digests, as written formerly, goes by the time of the file.
+    """
+    present = files_read(study, source)
+    if "reads" in before:
+        return [name for name in present if present[name] != before["reads"].get(name, "")]
+    end = datetime.fromisoformat(before["end"]).timestamp() + 1  # it is told in whole seconds
+    return [name for name in present if present[name] and (study.root / name).stat().st_mtime > end]
 
 
 def read_status(study: Study) -> dict:
@@ -211,6 +263,7 @@ def run_notebook(study: Study, source: Path, parameters: dict, quiet: bool = Fal
             stderr_file=None if quiet else Progress(sys.stderr),
             cwd=str(source.parent),
             start_timeout=180,
+            kernel_manager_class=Kernels,
             extra_arguments=["--log-level=40"],  # ipykernel greets every start with a warning about TCP
         )
         outcome = Outcome(source.stem, "finished", time.monotonic() - started)
@@ -239,7 +292,8 @@ def run_study(
 
     Finished ones are skipped unless `force`, which also trains a training notebook's stage anew; the old one comes back
     if that fails before its first checkpoint. An interrupted stage resumes from its last checkpoint, because the
-    trainer does. `status.json` is rewritten after every notebook.
+    trainer does. A finished notebook runs again, without `force`, where somebody changed a file it reads (`READS`), a
+    pick for one. `status.json` is rewritten after every notebook, and says "interrupted" after a KeyboardInterrupt.
 
     Args:
         parameters: extra values for the `parameters` cell, beside name, profile, data and seed; a notebook gets those
@@ -265,10 +319,13 @@ def run_study(
         for number, source in enumerate(chosen, 1):
             head = f"[{number:2d}/{len(chosen)}] {source.stem:<28}"
             before = status.get(source.stem, {})
-            digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-            if before.get("status") == "finished" and not force:
+            known, finished = digests(source), before.get("status") == "finished"
+            other_files = changed_since(study, source, before) if finished and not force else []
+            if other_files:
+                say(f"{head} runs again: {', '.join(other_files)} has changed since it finished ({before['end']})")
+            elif finished and not force:
                 note = (
-                    "" if before.get("source") == digest else "; the notebook has changed since: --force runs it again"
+                    "" if before.get("source") in known else "; the notebook has changed since: --force runs it again"
                 )
                 if other := _ran_with(before, source, parameters):
                     note = f"; it ran with {other}: --force runs it again"
@@ -279,14 +336,23 @@ def run_study(
                 continue
             if force and (stage := STAGE_OF_NOTEBOOK.get(source.stem)):
                 set_aside(study, stage)
-            status[source.stem] = {"status": "running", "start": now(), "source": digest}
+            status[source.stem] = {"status": "running", "start": now(), "source": known[0]}
+            if source.stem[:2] in READS:
+                status[source.stem]["reads"] = files_read(study, source)
             write_json(study.root / "status.json", status)
             stage = STAGE_OF_NOTEBOOK.get(source.stem)
             own = trained_with(study, stage) if stage and has_weights(study, stage) else {}  # it goes on with its own
             values = parameters | {key: own[key] for key in REMEMBERED if key in own}
             extra = {key: values[key] for key in values.keys() & parameters_of(source).keys()}
             status[source.stem]["parameters"] = extra
-            outcome = run_notebook(study, source, given | extra)
+            try:
+                outcome = run_notebook(study, source, given | extra)
+            except KeyboardInterrupt:
+                status[source.stem] |= {"status": "interrupted", "end": now()}
+                write_json(study.root / "status.json", status)
+                raise
+            if source.stem[:2] in WRITES:
+                status[source.stem]["reads"] = files_read(study, source)
             status[source.stem] |= {"status": outcome.status, "end": now(), "seconds": round(outcome.seconds, 1)}
             if outcome.status == "failed":
                 status[source.stem] |= {"cell": outcome.cell, "message": outcome.message}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import time
 from typing import TextIO
@@ -11,6 +12,7 @@ from nbformat import NotebookNode
 # What tqdm draws over the line it is in: a bar with its clock (and what pads it), or spaces that wipe it out.
 _BAR = re.compile(r"\r(?:[^\r\n]*?\[\d+:\d\d[^\]\r\n]*\] *\n?| *)")
 _WARNING = re.compile(r"\b\w*Warning: ")
+_DRAWS = ("plt.show", "grid")  # calls that leave a picture where a cell ends with one
 
 
 class Progress:
@@ -71,4 +73,21 @@ def warnings_of(notebook: NotebookNode) -> tuple[str, ...]:
             told = [line for line in lines if _WARNING.search(line)]
             if told or (lines and output.get("name") == "stderr"):
                 found.append(f"cell [{cell.execution_count}]: {(told or lines)[0]}")
+    return tuple(found)
+
+
+def undrawn(notebook: NotebookNode) -> tuple[str, ...]:
+    """A line for each cell that ran, ends with `plt.show()` or `grid(…)`, and shows no picture."""
+    found = []
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        if not cell.get("execution_count") or any(output.output_type == "error" for output in outputs):
+            continue
+        try:
+            last = ast.parse(cell.source).body[-1]
+        except (SyntaxError, IndexError):  # a magic, or only comments
+            continue
+        name = ast.unparse(last.value.func) if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) else ""
+        if name in _DRAWS and not any(kind.startswith("image/") for out in outputs for kind in out.get("data", {})):
+            found.append(f"cell [{cell.execution_count}]: ends with {name}(), which drew no picture")
     return tuple(found)

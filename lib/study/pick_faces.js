@@ -44,7 +44,6 @@ function render({ model, el }) {
   const turn = by => ask("turn", { page: Math.max(0, state().page + by) });
   const words = h("input", { type: "text", placeholder: "another reason …", "aria-label": "a reason in words", maxlength: 200 });
   words.onkeydown = event => {
-    event.stopPropagation();
     if (event.key === "Enter" && words.value.trim()) { decide("", words.value.trim()); words.value = ""; }
     if (event.key === "Enter" || event.key === "Escape") grid.focus({ preventScroll: true });
   };
@@ -59,7 +58,7 @@ function render({ model, el }) {
     grid.children[cursor]?.scrollIntoView?.({ block: "nearest" });
   }
   root.onkeydown = event => {
-    event.stopPropagation();
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); // a notebook has the same keys
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key, widget = event.target.closest("button, select, input, summary");
     if (event.ctrlKey || event.metaKey || event.altKey || event.target === words) return;
     if (widget && (["Enter", " ", "Tab"].includes(event.key) || key.startsWith("Arrow") || widget.tagName === "SELECT")) return;

@@ -148,9 +148,13 @@ def open_study(
         return content | {"roots": {k: v for k, v in content.get("roots", {}).items() if k in ROOTS[data]}}
 
     for key, value in fixed(study.to_dict()).items():
-        if fixed(known).get(key) != value:
+        there = fixed(known).get(key)
+        if isinstance(there, dict) and isinstance(value, dict):  # only what differs is told
+            same = {k for k in there if k in value and there[k] == value[k]}
+            there, value = ({k: v for k, v in each.items() if k not in same} for each in (there, value))
+        if there != value:
             raise StudyError(
-                f"{root}: is a study with {key} = {fixed(known).get(key)!r}, not {value!r}; "
+                f"{root}: is a study with {key} = {there!r}, not {value!r}; "
                 f"choose another --name, or delete that folder"
             )
     if known["roots"] != study.roots:

@@ -8,6 +8,7 @@ the picking is written down in `runs/<study>/selection.json`, and the figures re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +25,8 @@ from lib.study.runs import Study, now
 from lib.study.selection_file import locked
 from lib.study.timeline import all_checkpoints, checkpoints_of, load_stage
 
+_WORDS = ("by", "remark", "at")
+DRAWS, FACES = 4, 24  # noise draws of each face, and held-out faces, that the numbers per checkpoint are taken from
 PICKED_STAGE = "stage5"  # paper §5: both picks are "from the later epochs", with NMC and noise
 
 
@@ -33,17 +36,52 @@ def read_picks(study: Study) -> tuple[int, ...]:
 
 
 def present_picks(study: Study) -> list[dict]:
-    """The two picks with who made each, when and why: epoch, by, remark, at ("" where it was never written)."""
-    path = study.root / "selection.json"
-    return _each(read_json(path) if path.exists() else None)
+    """The two picks with who made each, when and why: epoch, by, remark, at ("" where it was never written).
+
+    Raises StudyError that names a selection.json which holds no picks.
+    """
+    return _each(_record(study.root / "selection.json"))
+
+
+def _record(path: Path) -> dict | None:
+    """What selection.json holds, None where there is none; what `_each` and `write_picks` rely on is looked at here."""
+    if not path.exists():
+        return None
+    try:
+        record = read_json(path)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    fault, each = "", None
+    if not isinstance(record, dict):
+        fault = f"expected an object, got {type(record).__name__}"
+    elif "each" in record:
+        each = record["each"]
+        if not isinstance(each, list) or not all(isinstance(pick, dict) for pick in each):
+            fault = f"each: expected two objects with epoch, by, remark and at, got {each!r}"
+    elif isinstance(record.get("picks"), list):
+        each = [record | {"epoch": epoch} for epoch in record["picks"]]
+    else:
+        fault = f"picks: expected two epochs, got {record.get('picks')!r}"
+    if each is not None and not fault:
+        epochs = [pick.get("epoch") for pick in each]
+        words = [pick.get(key, "") for pick in each for key in _WORDS]
+        if len(each) != 2 or not all(type(epoch) is int for epoch in epochs):
+            fault = f"expected two epochs, got {epochs}"
+        elif strange := [word for word in words if not isinstance(word, str)]:
+            fault = f"{', '.join(_WORDS)}: expected text, got {strange[0]!r}"
+        elif not isinstance(record.get("earlier", []), list):
+            fault = f"earlier: expected a list, got {record['earlier']!r}"
+    if fault:
+        raise StudyError(f"{path}: {fault}; mend it, or move it away and pick anew")
+    return record
 
 
 def _each(record: dict | None) -> list[dict]:
     if record is None:
         record = {"picks": PICKED_EPOCHS, "by": "the paper (§5)", "remark": "picked by eye from watching the trend"}
     if "each" in record:
-        return record["each"]
-    facts = {key: record.get(key, "") for key in ("by", "remark", "at")}  # of both at once, as it used to be written
+        return [dict.fromkeys(_WORDS, "") | pick for pick in record["each"]]
+    facts = {key: record.get(key, "") for key in _WORDS}  # of both at once, as it used to be written
     return [{"epoch": int(epoch), **facts} for epoch in record["picks"]]
 
 
@@ -53,18 +91,19 @@ def write_picks(study: Study, picks: Sequence[int], by: str, remark: str = "") -
     0 leaves that pick as it is, with who made it and why; (0, 0) writes nothing. What others wrote meanwhile is taken
     in first, an earlier picking is kept under "earlier", and the same picking again changes nothing.
 
-    Raises StudyError when they are not two rising epochs of which the stage kept the weights, or nobody is named.
+    Raises StudyError when they are not two rising epochs of which the stage kept the weights, nobody is named, or
+    the file there holds no picks.
     """
     path = study.root / "selection.json"
     picks = [int(epoch) for epoch in picks]
     if picks == [0, 0]:
         each = present_picks(study)
         whole = {"stage": PICKED_STAGE, "picks": [pick["epoch"] for pick in each], "each": each}
-        return (read_json(path) if path.exists() else {}) | whole  # an older file has no `each`
+        return (_record(path) or {}) | whole  # an older file has no `each`
     if not by.strip():
         raise StudyError("a picking needs a name in `by`: who looked at the pictures?")
     with locked(path):
-        before = read_json(path) if path.exists() else None
+        before = _record(path)
         each, kept = _each(before), checkpoints_of(study, PICKED_STAGE)
         epochs = [epoch or pick["epoch"] for epoch, pick in zip(picks, each)]
         if len(picks) != 2 or epochs[0] >= epochs[1] or not set(picks) - {0} <= set(kept):
@@ -79,7 +118,7 @@ def write_picks(study: Study, picks: Sequence[int], by: str, remark: str = "") -
         new = [pick if not mine["epoch"] or _same(mine, pick) else mine for mine, pick in zip(given, each)]
         if before and new == each:
             return before | {"each": each}
-        earlier = [*before.pop("earlier"), before] if before else []
+        earlier = [*before.pop("earlier", []), before] if before else []
         record = {"stage": PICKED_STAGE, "picks": epochs, "by": by, "remark": remark, "at": at, "each": new}
         write_json(path, record | {"earlier": earlier})
         return record | {"earlier": earlier}
@@ -195,15 +234,15 @@ def candidates(study: Study, count: int = 10) -> list[tuple[str, int]]:
 
 
 def compare(
-    study: Study, test: TestSet, keys: Sequence[tuple[str, int]], seeds: int = 4, faces: int = 24
+    study: Study, test: TestSet, keys: Sequence[tuple[str, int]], seeds: int = DRAWS, faces: int = FACES
 ) -> pd.DataFrame:
     """Numbers per checkpoint on the first held-out faces; the first row is the rule-based image itself.
 
     Columns: stage, epoch; outside_change, inside_change (mean over faces, [0, 1]); colour_spread (Lab colour of the
-    mask over faces, ΔE units); noise_diversity (the same over noise seeds of one face; NaN without noise); frechet_B,
-    the distance to held-out B in fixed random features (a stand-in for FID, `lib.study.metrics`; NaN where a set has
-    one picture); and, if the truth is known, truth_distance ([0, 1]) and truth_ssim over the true and the
-    rule-based mask together.
+    mask over faces, ΔE units); noise_diversity (the same over noise seeds of a face, its mean over faces; NaN without
+    noise); frechet_B, the distance to held-out B in fixed random features (a stand-in for FID, `lib.study.metrics`; NaN
+    where a set has one picture); and, if the truth is known, truth_distance ([0, 1]) and truth_ssim over the true and
+    the rule-based mask together.
     """
     test = test.take(range(min(faces, len(test.rule))))
     mask = ~test.non_mask

@@ -13,7 +13,10 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
+from tornado.web import HTTPError
 from voila.app import Voila
+from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 
 from lib.study.config import STAGES, StudyError
 from lib.study.driver import has_weights
@@ -28,6 +31,25 @@ _TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
 """
 
 
+class Kernel(ServerKernelManager):
+    """A page's kernel, which does not greet every start with a warning about TCP."""
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        return super().format_kernel_cmd([*(extra_arguments or []), "--log-level=40"])
+
+
+class Closed(VoilaShutdownKernelHandler):
+    """Ends the kernel of a page that is closed.
+
+    The page says so with the token of a cookie that Voilà never sets, so its own handler refuses. Here it is enough
+    that no other origin asks; and the kernel's name, which is asked for, is known to its page alone.
+    """
+
+    def check_xsrf_cookie(self) -> None:
+        if not self.check_origin():
+            raise HTTPError(403, "another origin")
+
+
 class Server(Voila):
     """Voilà for one notebook on this machine, with a page that needs no network."""
 
@@ -40,6 +62,9 @@ class Server(Voila):
     def init_settings(self) -> dict:
         # Otherwise a page from elsewhere could make its own name point to this machine and talk to the kernel.
         return super().init_settings() | {"allow_remote_access": False, "local_hostnames": ["localhost"]}
+
+    def init_handlers(self) -> list:
+        return [(r"/voila/api/shutdown/(.*)", Closed), *super().init_handlers()]
 
 
 def write_page(study: Study, folder: Path) -> Path:
@@ -86,6 +111,10 @@ def serve(study: Study, port: int = PORT, browser: bool = True) -> None:
             "Voila.root_dir": folder,
             "Voila.open_browser": browser,
             "Voila.log_level": "ERROR",
+            "MultiKernelManager.kernel_manager_class": "lib.study.serve.Kernel",
+            # A browser that died told nothing: its kernel ends when no page has been there for that many seconds.
+            "MappingKernelManager.cull_idle_timeout": 600,
+            "MappingKernelManager.cull_interval": 60,
             "VoilaConfiguration.show_tracebacks": True,
             "VoilaConfiguration.allow_template_override": "NO",
         }

@@ -1,13 +1,15 @@
 """`python -m lib.study.site --name NAME`: a study's executed notebooks and figures as pages, in `runs/NAME/html/`.
 
-The folder is complete: pictures are in the pages, formulas are MathML, nothing is fetched from anywhere, and it reads
-the same from a disk, a stick or a server. It is built beside and takes the old one's place when it is whole.
+The folder is complete: pictures of cells are in the pages, figures are files beside them, formulas are MathML, nothing
+is fetched from anywhere, and it reads the same from a disk, a stick or a server. It is built beside and takes the old
+one's place when it is whole.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import io
 import os
 import re
 import shutil
@@ -22,6 +24,7 @@ import nbformat
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 from lib.data.files import read_json
@@ -31,11 +34,21 @@ from lib.study.outputs import tidy
 from lib.study.runs import RUNS, Study, find_study
 
 LARGEST = 40_000_000  # bytes of a whole site: what one still sends or serves without a thought
+LOSSY = 85  # WebP's quality of the pages' pictures where they do not fit pixel by pixel
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _TEMPLATE, _CSS = (Path(__file__).with_suffix(suffix) for suffix in (".html", ".css"))
+_INLINE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+_TAG = re.compile(r"\\tag\{([^{}]*)\}")  # the number of an equation
 # Browsers draw none of MathML's alphabets but have the letters themselves.
 _ALPHABETS = {"script": "SCRIPT", "double-struck": "DOUBLE-STRUCK", "bold": "BOLD", "fraktur": "FRAKTUR"}
 _LETTER = re.compile(rf'<mi mathvariant="({"|".join(_ALPHABETS)})">([A-Za-z])</mi>')
+
+
+# What a notebook is in that has no executed copy of its last start, in words.
+_HALF = {
+    "running": "was running when this page was made (since {})",
+    "interrupted": "was interrupted in its last run (begun {})",
+}
 
 
 @dataclass(frozen=True)
@@ -75,18 +88,46 @@ class _Renderer(IPythonRenderer):
         return mathml(body)
 
     def block_math(self, body: str) -> str:
-        return mathml(body, "block")
-
-    def link(self, text: str, url: str, title: str | None = None) -> str:
-        return super().link(text, re.sub(r"^(\d\d_\w+)\.ipynb(?=#|$)", r"\1.html", url), title)
+        tag, drawn = _TAG.search(body), mathml(_TAG.sub("", body), "block")
+        return f'<span class="equation">{drawn}<span>({tag[1]})</span></span>' if tag else drawn
 
 
 def markdown(source: str) -> str:
     """Markdown of a notebook as HTML."""
-    return MarkdownWithMath(_Renderer(escape=False)).render(source)
+    return _to_pages(MarkdownWithMath(_Renderer(escape=False)).render(source))
 
 
-def _without_widgets(notebook: nbformat.NotebookNode) -> None:
+def _to_pages(text: str) -> str:
+    """HTML, of prose or of an output, whose links to notebooks lead to their pages."""
+    return re.sub(r"""(<a\b[^>]*?\bhref=["']?)(?:\./)?(\d\d_\w+)\.ipynb(?=[#"'\s>])""", r"\1\2.html", text)
+
+
+def smaller(png: bytes, quality: int | None = None) -> tuple[str, bytes]:
+    """A picture in fewer bytes: (its type, "webp" or "png"; the file).
+
+    quality: None keeps every pixel; 1 to 100 is that of lossy WebP. WebP holds no side above 16,383 pixels; larger
+    pictures, and those that would not shrink, stay PNG.
+    """
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        if max(image.size) > 16_383:
+            return "png", png
+        setting = {"lossless": True, "quality": 60} if quality is None else {"quality": quality}
+        image.save(out, "webp", method=4, **setting)
+    return ("webp", out.getvalue()) if len(out.getvalue()) < len(png) else ("png", png)
+
+
+def _lighter(text: str, quality: int | None = None) -> str:
+    """A page whose inlined PNGs went through `smaller`."""
+
+    def picture(match: re.Match) -> str:
+        kind, data = smaller(base64.b64decode(match[1]), quality)
+        return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+    return _INLINE.sub(picture, text)
+
+
+def _without_widgets(notebook: nbformat.NotebookNode, where: str) -> None:
     """In place: where a widget would need a kernel, its other form (a picture) or a line that says where it lives."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -94,7 +135,7 @@ def _without_widgets(notebook: nbformat.NotebookNode) -> None:
             if "data" in output:
                 live = output.data.pop(WIDGET, None)
                 if live and not any(kind.startswith("image/") for kind in output.data):
-                    output.data = {"text/html": '<p class="note">Controls to move, in a live notebook (make lab).</p>'}
+                    output.data = {"text/html": f'<p class="note">Controls to move, in {where}.</p>'}
                 if "image/png" in output.data:
                     output.metadata["image/png"] = {"alt": f"Picture of cell [{cell.execution_count}]"}
 
@@ -113,20 +154,23 @@ def make_page(study: Study, source: Path, status: dict) -> Page:
         source: the notebook in `notebooks/`. status: its entry of status.json, {} where it was never started.
     """
     copy, state = study.root / "notebooks" / source.name, status.get("status", "not executed")
-    executed = copy.exists() and state != "running"
+    executed = copy.exists() and state not in _HALF
     notebook = nbformat.read(source, as_version=4)  # papermill begins a failed copy with a cell of its own
     first = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
     notebook = tidy(nbformat.read(copy, as_version=4) if executed else notebook)
     title = re.match(r"#\s*(?:\d\d\s*·)?\s*(.*)", first)
     banner, mark = "", ""
     if not executed:
-        state = "running" if state == "running" else "not executed"
-        still = f"was running when this page was made (since {status.get('start')})"
-        banner, mark = f"This notebook {still if state == 'running' else 'has not been executed'}: its source.", "wait"
+        state = state if state in _HALF else "not executed"
+        told = _HALF.get(state, "has not been executed").format(status.get("start"))
+        banner, mark = f"This notebook {told}: its source.", "wait"
     elif state == "failed":
         where = f" in cell [{status['cell']}]" if status.get("cell") is not None else ""
         banner, mark = f"This notebook failed{where}: {status.get('message', '')}", "bad"
-    _without_widgets(notebook)
+    live = "a live notebook (make lab)"
+    if source.stem.startswith("10_"):
+        live += f" or a page of their own (make compare ARGS='--name {study.name}')"
+    _without_widgets(notebook, live)
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_filter("markdown2html", markdown)
     return Page(
@@ -138,24 +182,23 @@ def make_page(study: Study, source: Path, status: dict) -> Page:
         mark=mark,
         minutes=f"{status['seconds'] / 60:.1f}" if executed and "seconds" in status else "",
         banner=banner,
-        body=exporter.from_notebook_node(notebook)[0],
+        body=_to_pages(exporter.from_notebook_node(notebook)[0]),
     )
 
 
 def _figures(study: Study, target: Path) -> list[dict]:
-    """Every figure with its caption and its picture; what is linked (PDF, CSV, JSON) is copied to `target`."""
+    """Every figure with its caption; its files (PNG, PDF, CSV, TeX, JSON) are copied to `target`."""
     found = []
     for facts in sorted(study.figures_dir.glob("*.json")):
-        files = [path for path in (facts.with_suffix(suffix) for suffix in (".pdf", ".csv", ".json")) if path.exists()]
+        files = [path for path in map(facts.with_suffix, (".png", ".pdf", ".csv", ".tex", ".json")) if path.exists()]
         target.mkdir(exist_ok=True)
         for path in files:
             shutil.copyfile(path, target / path.name)
-        picture = facts.with_suffix(".png")
         found.append(
             {
                 "name": facts.stem,
                 "caption": read_json(facts).get("caption", ""),
-                "png": base64.b64encode(picture.read_bytes()).decode() if picture.exists() else "",
+                "png": f"{target.name}/{facts.stem}.png" if facts.with_suffix(".png").exists() else "",
                 "files": [path.name for path in files],
             }
         )
@@ -171,11 +214,18 @@ def _commits(study: Study) -> str:
     return ", ".join(dict.fromkeys(told)) or ("not a git checkout" if git else "")
 
 
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def build(study: Study, notebooks: Path = NOTEBOOKS) -> Path:
     """Make the site of a study anew and return its folder, `html` in the run folder.
 
-    Raises StudyError where there are no notebooks, and for a site above 40 MB, naming its largest files; what was there
-    before then stays.
+    The pictures of the pages are kept pixel by pixel. Where the site would then be above 40 MB, they are compressed
+    with loss, which every page says; the figures stay as they are.
+
+    Raises StudyError where there are no notebooks, and for a site that is above 40 MB all the same, naming its largest
+    files; what was there before then stays.
     """
     sources, status = list_notebooks(notebooks), read_status(study)
     if not sources:
@@ -199,8 +249,12 @@ def build(study: Study, notebooks: Path = NOTEBOOKS) -> Path:
         }
         template = jinja2.Template(_TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
         (partial / "index.html").write_text(template.render(common, title="Index", page=None), encoding="utf-8")
-        for page in pages:
-            (partial / page.file).write_text(template.render(common, title=page.title, page=page), encoding="utf-8")
+        for quality in (None, LOSSY):
+            for page in pages:
+                text = template.render(common, title=page.title, page=page, quality=quality)
+                (partial / page.file).write_text(_lighter(text, quality), encoding="utf-8")
+            if _size(partial) <= LARGEST:
+                break
         sizes = {path: path.stat().st_size for path in partial.rglob("*") if path.is_file()}
         if (total := sum(sizes.values())) > LARGEST:
             most = sorted(sizes, key=sizes.get)[::-1][:3]
@@ -228,8 +282,8 @@ def main(argv: list[str] | None = None) -> int:
     except (StudyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    files = [path for path in target.rglob("*") if path.is_file()]
-    print(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB: {target / 'index.html'}")
+    files = sum(path.is_file() for path in target.rglob("*"))
+    print(f"{files} files, {_size(target) / 1e6:.1f} MB: {target / 'index.html'}")
     return 0
 
 

@@ -58,7 +58,7 @@ class Tiles:
         return [{"name": name, "src": data_url(rule, _THUMB_PX)} for name, rule in zip(test.names, test.rule)]
 
     def picks(self) -> list[dict]:
-        """`lib.study.selection.present_picks`, and "kept": whether this run has that checkpoint."""
+        """`lib.study.selection.present_picks` (raises what it raises), and "kept": whether this run has that one."""
         picks = present_picks(self.comparison.study)
         return [pick | {"kept": (PICKED_STAGE, pick["epoch"]) in self.comparison.choices} for pick in picks]
 
@@ -102,12 +102,13 @@ class Tiles:
 
     def pane(
         self, wish: Wish, show: str = "pictures", other: tuple[str, Wish] | None = None, brightest: float = 0.5,
-        attention: str = KEPT,
+        attention: str = KEPT, attention_at: float = 1.0,
     ) -> dict | None:  # fmt: skip
         """A checkpoint's pane; None while something it needs has not been computed.
 
         show: "pictures", "difference" (to `other`, a name and a wish; None: the input) or "attention" (a map of
-        `lib.study.checkpoint_views.MAPS`).
+        `lib.study.checkpoint_views.MAPS`). brightest, attention_at: the change, the attention that is drawn
+        brightest, of the full range.
         """
         result = self.comparison.cached(wish)
         beside = self.comparison.cached(other[1]) if other else None
@@ -119,7 +120,9 @@ class Tiles:
             src = self._source((wish, show, other, brightest), lambda: difference(before, result.image, brightest))
         elif show == "attention":
             what = _ATTENTION.get(attention, f"attention map {attention}")
-            src = self._source((wish, show, attention), lambda: attention_map(result.attention, attention))
+            what += f", brightest at {attention_at:g}" if attention_at != 1 else ""
+            key = (wish, show, attention, attention_at)
+            src = self._source(key, lambda: attention_map(result.attention, attention, attention_at))
         else:
             what, src = "", self._output(wish, result)
         sigma = "" if wish.sigma is None else "\u00a0and\u00a0".join(f"{value:g}" for value in wish.sigma[1:])

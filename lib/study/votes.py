@@ -43,6 +43,9 @@ class Voting:
     """A voter's ballots on a pair of checkpoints: `now` is asked, `coming` is the next one.
 
     Faces come in a shuffled order, all of them before one comes again; sides by a coin each time.
+
+    Raises ValueError where nobody is named, for two equal checkpoints, and what `read_votes` raises: no vote is cast
+    into a file that is none of votes.
     """
 
     def __init__(self, pair: Sequence[Choice], faces: int, path: Path, by: str, rng: np.random.Generator):
@@ -51,6 +54,7 @@ class Voting:
         if len(set(pair)) < 2:
             raise ValueError(f"A and B are both {label(pair[0])}: choose two checkpoints to vote on")
         self.pair, self.path, self.by, self.cast = tuple(pair), path, by.strip(), 0
+        read_votes(path)
         self.result: dict = {}  # of `reveal`, until the next vote
         self._faces, self._rng, self._order, self._number = faces, rng, [], 0
         self.now, self.coming = self._draw(), self._draw()
@@ -115,13 +119,23 @@ def read_votes(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a table of votes ({error}); mend or move it") from error
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise ValueError(f"{path}: expected the columns {', '.join(COLUMNS)}; {', '.join(missing)} not there")
+        raise ValueError(f"{path}: not a table of votes ({' '.join(str(error).split())}); mend or move it") from error
+    if (names := [" ".join(name.split()) for name in table]) != list(COLUMNS):  # votes are appended in that order
+        raise ValueError(f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(names)}; mend or move it")
     if wrong := [k for k, vote in enumerate(table["vote"]) if vote not in VOTES]:
         line = f"{path}, line {wrong[0] + 2}: vote {table['vote'].iloc[wrong[0]]!r}"
         raise ValueError(f"{line} is none of {', '.join(VOTES)}; mend or remove the line")
-    return table[list(COLUMNS)]
+    return table
+
+
+def in_words(result: dict) -> str:
+    """What a `tally` says, as a sentence."""
+    pair = " against ".join(result["pair"])
+    if not result["votes"]:
+        return f"{pair}: nobody has voted yet, so the interval is everything, from 0 to 1."
+    people = f"{result['people']} {'person' if result['people'] == 1 else 'people'}"
+    wins = ", ".join(f"{count} for {name}" for name, count in zip(result["pair"], result["wins"]))
+    return f"{pair}: votes by {people}: {wins}, {result['ties']} could not tell; {result['verdict']}."
 
 
 def tally(votes: pd.DataFrame, pair: Sequence[str]) -> dict:

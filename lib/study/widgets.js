@@ -5,13 +5,13 @@
 //   region "checkpoint comparison" · combobox "run" · textbox "your name" · status .cp-note · progressbar "pictures computed"
 //   slider "checkpoint A" … "checkpoint D" (aria-valuetext "stage5 · 313") · button "set A to 313" · "add a checkpoint" · "remove checkpoint C"
 //   listbox "faces" with options · slider "noise seed", "σ layer 2", "σ layer 3" · checkbox "same noise for all", "full face", "truth" …
-//   radio "pictures", "difference", "attention" · combobox "difference to", "brightest at", "attention map"
+//   radio "pictures", "difference", "attention" · combobox "difference to", "attention map", and "brightest at" of either
 //   radio "side by side", "swipe", "blink", "zoom" · slider "divider" · button "pause" / "play" · slider "magnification"
 //   figure "pane A: stage5 · 313" (aria-busy while another is computed; img alt = all its words) · button "mark stage5 · 313 as pick"
-//   group "mark as pick": radio "first pick", "second pick" · textbox "remark" · button "save the pick" · listitem .cp-pick
+//   group "mark as pick": radio "first pick", "second pick" · textbox "remark" · button "save the pick" · listitem .cp-pick · .cp-near (the message, again)
 //   .cp-curve (img, per panel) · .cp-cursor.cp-pane-0 … · button "compute the missing numbers"
 //   button "vote blind" · button "left is better", "right is better", "cannot tell" · button "reveal" · "leave" · status .cp-verdict
-const PLACES = ["first", "second"];
+const PLACES = ["first", "second"], NAME = "checkpoint comparison: your name"; // all that the browser keeps
 
 function render({ model, el }) {
   const get = name => model.get(name), ask = (what, fields = {}) => model.send({ do: what, ...fields });
@@ -53,8 +53,10 @@ function render({ model, el }) {
       set(value, force) { inputs.forEach(input => { if (force || free(input)) input.checked = input.value === value; }); } };
   }
   const root = h("div", { class: "compare", role: "region", "aria-label": "checkpoint comparison", "data-lm-suppress-shortcuts": "true" });
+  // A notebook takes keys from whatever is no text field (arrows, a, b, x, d d); the attribute keeps only outer commands away.
+  root.addEventListener("keydown", event => { if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); });
   const run = select("run", value => { note.textContent = `opening ${value} …`; choose({ run: value }); }), refused = h("details", { class: "cp-refused" });
-  const who = h("input", { type: "text", "aria-label": "your name", placeholder: "for picks and votes", maxlength: 80 }), note = h("p", { class: "cp-note", role: "status" });
+  const who = h("input", { type: "text", "aria-label": "your name", placeholder: "for picks and votes", maxlength: 80, onchange: () => { try { localStorage.setItem(NAME, who.value.trim()); } catch { /* a browser that keeps nothing */ } } }), note = h("p", { class: "cp-note", role: "status" });
   const fill = h("span"), bar = h("div", { class: "cp-bar", role: "progressbar", "aria-label": "pictures computed", "aria-valuemin": 0 }, fill);
   const rows = h("div", { class: "cp-rows" }), add = button("+ add a checkpoint", () => { active = chosen().length; choose({ chosen: [...chosen(), get("choices").at(-1).label] }); }, { "aria-label": "add a checkpoint" });
   const seed = range("noise seed", 0, 50, 1, value => choose({ seed: value }));
@@ -63,7 +65,8 @@ function render({ model, el }) {
   const strip = h("div", { class: "cp-faces", role: "listbox", tabindex: 0, "aria-label": "faces" });
   const show = radios("show", ["pictures", "difference", "attention"], value => choose({ show: value })), view = radios("view", ["side by side", "swipe", "blink", "zoom"], value => choose({ view: value }));
   const against = select("difference to", value => choose({ against: Number(value) })), brightest = select("brightest at", value => choose({ brightest: Number(value) })), attention = select("attention map", value => choose({ attention: value }));
-  const extras = { pictures: [], difference: [labelled("to", against), labelled("brightest at", brightest)], attention: [labelled("map", attention)] }, extra = h("span", { class: "cp-extra" });
+  const white = select("brightest at", value => choose({ attention_at: Number(value) })), levels = (all, now) => [...new Set([...all, now])].map(v => [v, v === 1 ? "the full range" : `${v} of the range`]);
+  const extras = { pictures: [], difference: [labelled("to", against), labelled("brightest at", brightest)], attention: [labelled("map", attention), labelled("brightest at", white)] }, extra = h("span", { class: "cp-extra" });
   const beside = [["rule", "rule-based input"], ["full", "full face"], ["truth", "truth"]].map(([kind, text]) => {
     const box = check(text, on => { const now = new Set(wanted.beside ?? get("beside")); on ? now.add(kind) : now.delete(kind); choose({ beside: [...now] }); });
     return { kind, box, node: h("label", {}, box, h("span", {}, text)) };
@@ -138,8 +141,9 @@ function render({ model, el }) {
   const tiles = () => [...get("references").map(tile => ({ tile, k: -1, coming: "" })), ...get("chosen").map((_, k) => ({ tile: get(`pane_${k + 1}`), k, coming: get("coming")[k] ?? "" }))];
   const stage = pictureStage({ tiles, view: () => get("view"), small: () => get("facts").size <= 128, mark: openMark, stage5: isPickable });
   const place = radios("which pick", ["first pick", "second pick"], () => {}, { "first pick": "first pick (Figure 6)", "second pick": "second pick (Figure 7)" }), remark = h("input", { type: "text", "aria-label": "remark", maxlength: 300, placeholder: "why this one" });
+  const formTold = h("span", { class: "cp-fault cp-near" }), pickTold = h("p", { class: "cp-near" }); // beside what was pressed: the note is far above
   const save = button("save the pick", () => ask("mark", { label: marking, place: form.querySelector(":checked")?.value === "second pick" ? 2 : 1, by: who.value, remark: remark.value })), marked = h("strong");
-  const form = h("div", { class: "cp-form", role: "group", "aria-label": "mark as pick" }, marked, place.node, labelled("remark", remark), save, button("cancel", closeMark));
+  const form = h("div", { class: "cp-form", role: "group", "aria-label": "mark as pick" }, marked, place.node, labelled("remark", remark), save, button("cancel", closeMark), formTold);
   form.hidden = true;
   function openMark(label) {
     const epoch = byLabel(label).epoch, [one, two] = get("picks").map(p => p.epoch);
@@ -147,9 +151,9 @@ function render({ model, el }) {
     marked.textContent = `${label} becomes the`;
     place.set(Math.abs(epoch - one) <= Math.abs(epoch - two) ? "first pick" : "second pick", true);
     form.hidden = false;
-    (who.value.trim() ? remark : who).focus({ preventScroll: true });
+    remark.focus({ preventScroll: true });
   }
-  function closeMark() { marking = null; form.hidden = true; remark.value = ""; }
+  function closeMark() { marking = null; form.hidden = true; remark.value = ""; formTold.textContent = ""; }
   form.onkeydown = event => { if (event.key === "Escape") closeMark(); if (event.key === "Enter" && event.target === remark) save.click(); };
   const picks = h("ul", { class: "cp-picks", "aria-label": "present picks" });
   function drawPicks() {
@@ -162,7 +166,7 @@ function render({ model, el }) {
   const count = button("compute the missing numbers", () => ask("count")), countNote = h("span", { class: "cp-hint" });
 
   // ------------------------------------------------------------------------------------------ voting blindly
-  const begin = button("vote blind", () => ask("blind", { on: true, by: who.value })), beginNote = h("span", { class: "cp-hint" });
+  const begin = button("vote blind", () => { closeMark(); ask("blind", { on: true, by: who.value }); }), beginNote = h("span", { class: "cp-hint" });
   const shownBallot = () => get("ballot").number !== undefined;
   const vote = what => { const b = get("ballot"); if (b.left && b.number !== voted) { voted = b.number; ask("vote", { number: b.number, vote: what }); booth.focus({ preventScroll: true }); } };
   let voted = -1;
@@ -196,8 +200,8 @@ function render({ model, el }) {
   const ordinary = h("div", { class: "cp-ordinary" },
     h("div", { class: "cp-top" }, h("section", { class: "cp-choose" }, rows, h("div", { class: "cp-tools" }, add)),
       h("section", { class: "cp-noise" }, seed.node, ...sigma.map(x => x.node), h("label", {}, same, h("span", {}, "same noise for all (off: a seed each)")), noiseNote)),
-    strip, h("div", { class: "cp-tools cp-how" }, show.node, extra, view.node, h("span", { class: "cp-grow" }), ...beside.map(b => b.node)), stage.node, form,
-    h("section", { class: "cp-decisions" }, picks, h("div", { class: "cp-tools" }, begin, beginNote)),
+    strip, h("div", { class: "cp-tools cp-how" }, show.node, extra, view.node, h("span", { class: "cp-grow" }), h("span", { class: "cp-beside" }, ...beside.map(b => b.node))), stage.node, form,
+    h("section", { class: "cp-decisions" }, picks, pickTold, h("div", { class: "cp-tools" }, begin, beginNote)),
     curves.node, h("div", { class: "cp-tools" }, count, countNote));
   root.append(h("header", {}, labelled("run", run), note, h("span", { class: "cp-grow" }), labelled("your name", who)), refused, bar, ordinary, booth);
 
@@ -217,8 +221,12 @@ function render({ model, el }) {
     refused.hidden = !cannot.length;
     refused.replaceChildren(h("summary", {}, `${cannot.length} ${cannot.length === 1 ? "run" : "runs"} cannot be shown`), ...cannot.map(r => h("p", {}, h("b", {}, r.name), ` ${r.why}`)));
     if (s.tick !== lastTick) {
-      if (s.message?.startsWith("marked")) closeMark();
-      note.textContent = s.message ?? "";
+      const message = s.message ?? "", refused = message.startsWith("not done");
+      if (message.startsWith("marked")) closeMark();
+      note.textContent = message;
+      formTold.textContent = form.hidden ? "" : message; pickTold.textContent = form.hidden ? message : "";
+      pickTold.classList.toggle("cp-fault", refused);
+      if (refused && message.includes("your name") && !who.value.trim()) who.focus();
       if (!who.value && s.by) who.value = s.by;
       lastTick = s.tick;
     }
@@ -233,9 +241,10 @@ function render({ model, el }) {
     beside.forEach(b => { tick(b.box, get("beside").includes(b.kind)); b.node.hidden = b.kind === "truth" && !get("facts").truth; });
     const letters = get("chosen").map((label, k) => [k, `${LETTERS[k]}, ${label}`]);
     fillSelect(against, [[-1, "the input"], ...letters], get("against"));
-    fillSelect(brightest, [...new Set([0.5, 0.2, 0.1, 0.05, get("brightest")])].map(v => [v, `${v} of the range`]), get("brightest"));
+    fillSelect(brightest, levels([0.5, 0.2, 0.1, 0.05], get("brightest")), get("brightest"));
+    fillSelect(white, levels([1, 0.5, 0.2, 0.1, 0.05], get("attention_at")), get("attention_at"));
     fillSelect(attention, [["tenth", "tenth: what keeps the input"], ["others", "sum of the nine others"], ...Array.from({ length: 10 }, (_, k) => [String(k + 1), `map ${k + 1}`]), ["all", "all ten"]], get("attention"));
-    put(against, get("against")); put(brightest, get("brightest")); put(attention, get("attention"));
+    put(against, get("against")); put(brightest, get("brightest")); put(attention, get("attention")); put(white, get("attention_at"));
     if (extra.shows !== get("show")) { extra.shows = get("show"); extra.replaceChildren(...extras[get("show")]); }
     begin.disabled = get("chosen")[0] === get("chosen")[1];
     beginNote.textContent = begin.disabled ? "A and B are the same checkpoint" : "on A and B: names hidden, sides shuffled, face and noise drawn anew for every vote";
@@ -249,6 +258,7 @@ function render({ model, el }) {
   model.on("change", soon);
   el.append(root);
   draw();
+  try { who.value ||= localStorage.getItem(NAME) ?? ""; } catch { /* as above */ }
   ask("refresh");
   return () => { over = true; stage.end(); model.off("change", soon); };
 }

@@ -13,6 +13,7 @@ Pictures not there yet are computed in a thread; until then a pane keeps its old
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from lib.study.background import Background
 from lib.study.checkpoint_views import Choice, Comparison, Wish, label, runs_beside
 from lib.study.config import PICKED_EPOCHS, StudyError
 from lib.study.controls import CONTROLS, PANES, Controls
-from lib.study.runs import Study, find_study
+from lib.study.runs import RUNS, Study, find_study
 from lib.study.selection import mark_pick
 from lib.study.tiles import REFERENCES, Tiles
 from lib.study.votes import Ballot, Voting
@@ -54,6 +55,7 @@ class ComparisonPage(Controls):
         self._faults: dict[Wish, str] = {}
         self._voting: Voting | None = None
         self._began, self._live = 0.0, False
+        self._tiles.picks()  # raises where selection.json cannot be read, before anything is shown
         super().__init__(run=study.name)
         self.on_msg(lambda _, content, buffers: self.handle(content))
 
@@ -76,9 +78,9 @@ class ComparisonPage(Controls):
         """A page has opened: look again at what others may have written meanwhile."""
         with self._lock:
             self.runs = [{"name": name, "why": why} for name, why in runs_beside(self._root).items()]
-            self.picks = self._tiles.picks()
             self._tell_curves()
             self._update()
+            self.picks = self._tiles.picks()  # last: it raises where selection.json has been damaged
 
     def choose(self, **changes) -> None:
         """Set some of what is chosen at once. Raises TraitError for what cannot be, and nothing is changed."""
@@ -93,10 +95,14 @@ class ComparisonPage(Controls):
 
     def mark(self, label: str, place: int, by: str, remark: str = "") -> None:
         """Make a checkpoint the first (1) or second (2) pick; see `lib.study.selection.mark_pick`."""
-        self.by = by.strip() or self.by
-        mark_pick(self.comparison.study, place, *self._choice(label), by, remark)
+        study, self.by = self.comparison.study, _named(by)
+        mark_pick(study, place, *self._choice(label), self.by, remark)
         self.picks = self._tiles.picks()
-        self._say(f"marked: {label} is the {('first', 'second')[place - 1]} pick, shown by Figure {5 + place}")
+        runs = "" if study.root.parent == RUNS else f" --runs-dir {shlex.quote(str(study.root.parent))}"
+        self._say(
+            f"marked: {label} is the {('first', 'second')[place - 1]} pick; Figure {5 + place} follows with "
+            f"python -m lib.study --name {study.name}{runs} --only 11"
+        )
 
     def count(self) -> None:
         """Compute the numbers per checkpoint that the curves lack, in the background."""
@@ -104,10 +110,11 @@ class ComparisonPage(Controls):
         self._tell_curves()
 
     def blind(self, on: bool, by: str = "") -> None:
-        """Begin to vote blindly on the first two checkpoints, or end it. Raises ValueError for two equal ones and where
-        nobody is named."""
+        """Begin to vote blindly on the first two checkpoints, or end it. Raises StudyError where nobody is named,
+        ValueError for two equal ones and for a damaged file of votes."""
         with self._lock:
             if on:
+                by = _named(by)
                 pair, path = [self._choice(text) for text in self.chosen[:2]], self.comparison.study.root / "votes.csv"
                 self._voting = Voting(pair, len(self.faces), path, by, self._rng)
                 self.by = self._voting.by
@@ -158,6 +165,10 @@ class ComparisonPage(Controls):
                 raise TraitError(f"run {name!r}: {error}") from error
             while len(self._opened) > _OPENED:
                 del self._opened[next(other for other in self._opened if other not in (self.run, name))]
+        try:
+            self._opened[name].picks()  # what follows reads them, when the run can no longer be refused
+        except _TOLD as error:
+            raise TraitError(f"run {name!r}: {error}") from error
         return name
 
     @observe("run")
@@ -260,7 +271,7 @@ class ComparisonPage(Controls):
             if 0 <= k < len(wishes):
                 other = (f"{'ABCD'[k]}, {self.chosen[k]}", wishes[k])
             for k, wish in enumerate(wishes):
-                tile = self._tiles.pane(wish, self.show, other, self.brightest, self.attention)
+                tile = self._tiles.pane(wish, self.show, other, self.brightest, self.attention, self.attention_at)
                 needs = [wish, other[1]] if other and self.show == "difference" else [wish]
                 if faults := [self._faults[each] for each in needs if each in self._faults]:
                     tile = {"label": self.chosen[k], "fault": faults[0]}
@@ -290,6 +301,12 @@ class ComparisonPage(Controls):
                                        "tick": self.state.get("tick", 0) + 1}  # fmt: skip
 
 
+def _named(by: str) -> str:
+    if not by.strip():
+        raise StudyError("say who you are: your name, at the top right")
+    return by.strip()
+
+
 def compare(study: Study | str, by: str = "", runs_dir: Path | str | None = None) -> ComparisonPage:
     """The page on which a run's checkpoints are compared.
 
@@ -298,6 +315,7 @@ def compare(study: Study | str, by: str = "", runs_dir: Path | str | None = None
         by: your name, for picks and votes; the page asks for it, too.
         runs_dir: where a run of that name lies; `runs/` of the repository by default.
 
-    Raises StudyError for a run that is not there, or has no checkpoint or no held-out faces yet.
+    Raises StudyError for a run that is not there, or has no checkpoint or no held-out faces yet, or whose
+    selection.json holds no picks.
     """
     return ComparisonPage(find_study(study, runs_dir) if isinstance(study, str) else study, by)

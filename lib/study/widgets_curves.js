@@ -14,6 +14,13 @@ function roundUp(value) {
   return [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map(f => f * power).find(v => v >= value * 0.999);
 }
 
+// The top of a panel. A point far above nearly all others (a first step of training) would press the rest to the floor:
+// then the axis ends a little above the value that 98 of 100 stay below, and what lies above is drawn at its edge, as ▲.
+function axisTop(values) {
+  const sorted = [...values].sort((a, b) => a - b), most = sorted.at(-1) ?? 1e-9, usual = sorted[Math.ceil(0.98 * sorted.length) - 1] ?? most;
+  return roundUp(Math.max(usual > 0 && most > 2 * usual ? 1.2 * usual : most, 1e-9));
+}
+
 // data(): {stages, panels, fault}; chosen(): [{k, x, label}]; active(): the pane that a click moves. go(x): it moved there.
 function curvePanels({ data, chosen, active, go }) {
   const node = h("div", { class: "cp-curves" });
@@ -22,7 +29,7 @@ function curvePanels({ data, chosen, active, go }) {
 
   function panel(facts, stages, low, high) {
     const X = x => L + ((x - low) / (high - low || 1)) * (W - L - R), values = facts.lines.flatMap(line => line.points.map(p => p[1])).filter(v => v !== null && Number.isFinite(v));
-    const top = roundUp(Math.max(...values, 1e-9)), Y = y => H - B - (y / top) * (H - T - B);
+    const top = axisTop(values), Y = y => H - B - (Math.min(y, top) / top) * (H - T - B), above = values.filter(y => y > top).length;
     const svg = s("svg", { viewBox: `0 0 ${W} ${H}`, tabindex: 0, role: "img", class: "cp-curve", "aria-label": `${facts.title}, ${facts.unit}; arrows read values, Enter moves the active pane there` });
     stages.forEach((stage, i) => {
       const a = X(stage.first), b = X(stage.last);
@@ -35,12 +42,13 @@ function curvePanels({ data, chosen, active, go }) {
       let path = "", up = true;
       for (const [x, y] of line.points) {
         if (y === null || !Number.isFinite(y)) { up = true; continue; }
-        path += `${up ? "M" : "L"}${X(x).toFixed(1)} ${Y(Math.min(y, top)).toFixed(1)}`;
+        path += `${up ? "M" : "L"}${X(x).toFixed(1)} ${Y(y).toFixed(1)}`;
         up = false;
       }
       const look = { stroke: COLOURS[i % COLOURS.length], "stroke-dasharray": DASHES[i % DASHES.length] };
       svg.append(s("path", { d: path, class: "cp-line", ...look }));
-      if (line.points.length < 40) for (const [x, y] of line.points) if (Number.isFinite(y)) svg.append(s("circle", { cx: X(x), cy: Y(y), r: 2.4, fill: look.stroke }));
+      for (const [x, y] of line.points) if (y > top) svg.append(s("path", { d: `M${(X(x) - 4).toFixed(1)} ${T + 7}l4 -7l4 7z`, class: "cp-above", fill: look.stroke }));
+      if (line.points.length < 40) for (const [x, y] of line.points) if (Number.isFinite(y) && y <= top) svg.append(s("circle", { cx: X(x), cy: Y(y), r: 2.4, fill: look.stroke }));
     });
     const marks = s("g"), cross = s("line", { y1: T, y2: H - B, class: "cp-cross", visibility: "hidden" });
     svg.append(marks, cross);
@@ -65,7 +73,7 @@ function curvePanels({ data, chosen, active, go }) {
       event.preventDefault(); event.stopPropagation();
     };
     return {
-      node: h("section", { class: "cp-panel" }, h("h4", {}, facts.title, h("small", {}, ` ${facts.unit}`)), svg, legend),
+      node: h("section", { class: "cp-panel" }, h("h4", {}, facts.title, h("small", {}, ` ${facts.unit}${above ? ` · ▲ ${above} above, up to ${short(Math.max(...values))}` : ""}`)), svg, legend),
       read(x) {
         cross.setAttribute("visibility", x === null ? "hidden" : "visible");
         if (x !== null) { cross.setAttribute("x1", X(x)); cross.setAttribute("x2", X(x)); }

@@ -1,5 +1,6 @@
 """Small photographs for the tests: the public-domain astronaut of scikit-image, and a tiny untrained checkpoint."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,37 @@ def models(_models, monkeypatch) -> Path:
     """The registry is the package's for this test."""
     monkeypatch.setattr(released_models, "WEIGHTS", _models)
     return _models
+
+
+def _face_box(size: int, x: int, y: int) -> list[float]:
+    """The box of the face in `_portrait(size)` pasted at (x, y), as a label file would have it."""
+    scale = size / 300
+    return [round(edge, 2) for edge in (x + 108 * scale, y + 62 * scale, 95 * scale, 118 * scale)]
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory) -> Path:
+    """A COCO set: images/two.png with two faces and boxes of every other kind, images/b/one.jpg, images/wall.png
+    without a box. The categories are face, face_mask and dog."""
+    root = tmp_path_factory.mktemp("labelled")
+    (root / "images" / "b").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    Image.fromarray(_scene()).save(root / "images" / "two.png")
+    Image.fromarray(_portrait(160)).save(root / "images" / "b" / "one.jpg", quality=95)
+    Image.fromarray(np.full((50, 60, 3), 99, np.uint8)).save(root / "images" / "wall.png")
+    boxes = [
+        (1, 1, _face_box(200, 5, 3)),
+        (1, 2, [210, 5, 40, 40]),  # masked already
+        (1, 1, [212, 150, 40, 45]),  # no face there
+        (1, 1, _face_box(150, 260, 63)),
+        (1, 1, [215, 60, 12, 12]),  # small
+        (1, 3, [0, 0, 100, 200]),  # another class
+        (2, 1, _face_box(160, 0, 0)),
+    ]
+    names = ["two.png", "b/one.jpg", "wall.png"]
+    images = [{"id": k, "file_name": name} for k, name in enumerate(names, 1)]
+    entries = [{"id": 10 + k, "image_id": i, "category_id": c, "bbox": b} for k, (i, c, b) in enumerate(boxes)]
+    categories = [{"id": k, "name": name} for k, name in enumerate(("face", "face_mask", "dog"), 1)]
+    content = {"info": {"year": 2020}, "images": images, "annotations": entries, "categories": categories}
+    (root / "annotations" / "instances.json").write_text(json.dumps(content))
+    return root

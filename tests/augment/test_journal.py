@@ -36,8 +36,9 @@ def out(tmp_path, in_dir):
     out = tmp_path / "out"
     with Journal(out, PRINT) as journal:
         for source in ("a.jpg", "b.jpg", "c.jpg"):
-            journal.start(Task(source, source[0] + ".png"))
-            journal.add(record(out, in_dir, source))
+            made = record(out, in_dir, source)
+            journal.start(Task(source, source[0] + ".png"), in_dir)
+            journal.add(made)
     return out
 
 
@@ -121,7 +122,7 @@ def test_force_removes_what_the_journal_lists_and_nothing_else(out, in_dir):
     (out / "failures.csv").write_text("file,face,kind,reason\n")
     (out / "images" / "half.png").write_text("begun, not done")
     with Journal(out, PRINT) as journal:
-        journal.start(Task("half.jpg", "half.png"))
+        journal.start(Task("half.jpg", "half.png"), out)
     with reopened(out, in_dir, fingerprint={**PRINT, "seed": 5}, force=True) as journal:
         assert not journal.done
     left = sorted(path for path in out.rglob("*") if path.is_file())

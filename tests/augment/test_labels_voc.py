@@ -15,7 +15,7 @@ REGION[6, 8] = 0
 MASK = {"mask_x": 6, "mask_y": 5, "mask_w": 6, "mask_h": 4}
 
 SOURCE = """<?xml version="1.0" encoding="ISO-8859-1"?>
-<annotation verified="yes"><folder>lies</folder><filename>old.jpg</filename><path>/home/x/old.jpg</path>
+<annotation verified="yes"><folder>lies</folder><filename>old.jpg</filename><path>/else/old.jpg</path>
 <source><database>M\xfcll &lt;&amp;</database></source><segmented>0</segmented><!-- by hand -->
 <object><name>without_mask</name><pose>Left</pose><truncated>1</truncated><difficult>0</difficult>
 <bndbox><xmin>007</xmin><ymin>2.50</ymin><xmax>20</xmax><ymax>1e1</ymax></bndbox><part><name>eye</name></part></object>
@@ -40,7 +40,7 @@ def test_only_class_name_and_mask_change(tmp_path):
     assert root.attrib == {"verified": "yes"}
     assert "<!-- by hand -->" in path.read_text(encoding="utf-8")
     assert {name: root.findtext(name) for name in ("folder", "filename", "path", "source/database")} == {
-        "folder": "lies", "filename": "a.png", "path": "/home/x/old.jpg", "source/database": "Müll <&"}  # fmt: skip
+        "folder": "lies", "filename": "a.png", "path": "/else/old.jpg", "source/database": "Müll <&"}  # fmt: skip
     assert [root.findtext(f"size/{side}") for side in ("width", "height")] == ["40", "30"]  # was missing
     face, none, dog = root.findall("object")
     assert [face.findtext(n) for n in ("name", "pose", "truncated", "part/name")] == ["face_mask", "Left", "1", "eye"]

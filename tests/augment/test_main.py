@@ -217,6 +217,39 @@ def test_a_damaged_released_model_ends_in_one_line(faces, models, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
+def test_a_recognition_set_with_pairs_and_the_same_again(faces, tmp_path, capsys):
+    for k, source in enumerate(("one.png", "deep/two.png"), 1):
+        (tmp_path / "in" / "Ann").mkdir(parents=True, exist_ok=True)
+        shutil.copy(faces / source, tmp_path / "in" / "Ann" / f"Ann_{k:04}.png")
+    (tmp_path / "pairs.txt").write_text("Ann 1 2\n")
+    quiet = ["--workers", "0", "--quiet", "--pairs", str(tmp_path / "pairs.txt")]
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--rule-only", "--per-image", "2", "--originals", *quiet]
+    assert main(call) == 0
+    told = capsys.readouterr().out
+    assert "3 found, 3 masked, 6 masks in all variants" in told
+    assert "pairs      unmasked-masked 1, masked-masked 1" in told
+    names = {f"images/Ann/Ann_{v}00{n}.png" for v in (0, 1, 2) for n in (1, 2)}
+    first = files(tmp_path / "out", ".png")
+    assert {name for name in first if name.startswith("images")} == names
+    assert (tmp_path / "out" / "pairs" / "pairs_unmasked_masked.txt").read_text() == "Ann\t1\t1002\n"
+    manifest = str(tmp_path / "out" / "manifest.csv")
+    assert main([str(tmp_path / "in"), str(tmp_path / "again"), "--replay", manifest, *quiet]) == 0
+    assert files(tmp_path / "again", ".png", ".txt") == files(tmp_path / "out", ".png", ".txt")
+
+
+def test_labelled_scenes(labelled, tmp_path, capsys):
+    call = [str(labelled / "images"), str(tmp_path / "out"), "--labels", str(labelled), "--rule-only", "--write", "voc"]
+    assert main([*call, "--workers", "0", "--quiet"]) == 0
+    told = capsys.readouterr().out
+    assert "6 found, 3 masked" in told
+    assert "already masked 1, no landmarks 1, too small 1" in told
+    assert (tmp_path / "out" / "labels" / "voc" / "Annotations" / "b" / "one.xml").is_file()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "already masked" in page
+    assert main([*call, "--per-image", "2"]) == 2
+    assert "per_image was 1, now 2" in capsys.readouterr().err
+
+
 def test_help_tells_what_a_reader_must_know(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
@@ -230,5 +263,9 @@ def test_help_tells_what_a_reader_must_know(capsys):
         "--rule-only",
         "--checkpoint",
         "released model",
+        "NAME[#COLOUR[@SHARE]][/TEXTURE[@SHARE]][=WEIGHT], …",
+        "--per-image 2 --originals --pairs pairs.txt",
+        "--labels VOC --share 0.5 --write coco",
+        "--replay masked/manifest.parquet",
     ):
-        assert words in text
+        assert words in " ".join(text.split())

@@ -4,38 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.augment.options import AugmentError, Options, face_seed, find_pictures, output_names
-
-
-def test_seeds_are_fixed_numbers_of_seed_path_and_face():
-    assert face_seed(0, "a/b.jpg", 0) == 7880539428490247621
-    others = {
-        face_seed(s, p, f, u) for s in (0, 1) for p in ("a.jpg", "b.jpg") for f in (0, 1) for u in ("warp", "noise")
-    }
-    assert len(others) == 16
-    assert all(0 <= seed < 2**63 for seed in others)
-
-
-def test_a_name_gives_the_same_seed_however_its_accents_are_spelled():
-    assert face_seed(0, "Jose\u0301.jpg", 0) == face_seed(0, "Jos\u00e9.jpg", 0)
-
-
-def test_names_lose_their_last_suffix_only():
-    names = output_names(["a/img.01.JPG", "b.jpeg", "a/b.webp", "ü/фото.tiff"])
-    assert list(names.values()) == ["a/img.01.png", "b.png", "a/b.png", "ü/фото.png"]
-
-
-@pytest.mark.parametrize(
-    ("sources", "expected"),
-    [
-        (["a.jpg", "a.png", "b.jpg"], ["a.jpg.png", "a.png.png", "b.png"]),
-        (["a.jpg", "A.png"], ["a.jpg.png", "A.png.png"]),
-        (["a.jpg", "a.png", "a.jpg.webp"], ["a.jpg.png", "a.png.png", "a.jpg.webp.png"]),
-        (["x/a.jpg", "y/a.png"], ["x/a.png", "y/a.png"]),
-    ],
-)
-def test_pictures_that_would_collide_keep_their_suffix(sources, expected):
-    assert list(output_names(sources).values()) == expected
+from lib.augment.options import AugmentError, Options, find_pictures
 
 
 @pytest.mark.parametrize(
@@ -51,6 +20,24 @@ def test_pictures_that_would_collide_keep_their_suffix(sources, expected):
         ({"rule_only": True, "margin": float("nan")}, "--margin"),
         ({"rule_only": True, "crop_scale": 99.0}, "--crop-scale"),
         ({"rule_only": True, "size": 30}, "--size"),
+        ({"rule_only": True, "per_image": 0}, "--per-image must be at least 1, got 0"),
+        ({"rule_only": True, "share": "half"}, "--share: expected a number from 0 to 1"),
+        ({"rule_only": True, "share": "0.5, 64px=2"}, "--share"),
+        ({"rule_only": True, "max_yaw": 91}, "max_yaw"),
+        ({"rule_only": True, "originals": True, "copy_missed": True}, "leave out --copy-missed"),
+        ({"rule_only": True, "write": "coco"}, "need --labels"),
+        ({"rule_only": True, "labels_format": "coco"}, "need --labels"),
+        (
+            {"rule_only": True, "labels": "gone", "write": "json"},
+            "--write: expected coco, voc, yolo, wider, fddb",
+        ),
+        ({"rule_only": True, "labels": "gone"}, "--labels: gone: no such file"),
+        (
+            {"rule_only": True, "labels": ".", "labels_format": "coco", "pairs": "p.txt"},
+            "--pairs for pictures of",
+        ),
+        ({"rule_only": True, "replay": "manifest.pkl"}, "expected the manifest.csv or manifest.parquet"),
+        ({"rule_only": True, "replay": "manifest.csv"}, "--replay manifest.csv: cannot be read"),
         ({"rule_only": True, "landmarks": "points.csv"}, r"--landmarks: points\.csv: no such file"),
     ],
 )
@@ -91,29 +78,6 @@ def test_the_fingerprint_knows_a_released_model_by_name_and_checksum(models, fac
     assert told != Options(checkpoint="other").checked().fingerprint(faces)
 
 
-def test_folders_that_cannot_be_used_are_refused(tmp_path, faces):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("no picture")
-    (tmp_path / "file").write_text("x")
-    for in_dir, out_dir, words in [
-        (tmp_path / "none", tmp_path / "out", "no such folder"),
-        (tmp_path / "file", tmp_path / "out", "is a file"),
-        (tmp_path / "empty", tmp_path / "out", "no pictures found"),
-        (faces, faces, "same folder"),
-        (faces, faces / "deep" / ".." / "out", "inside IN"),
-        (faces / "deep", faces, "inside OUT"),
-        (faces, tmp_path / "file", "must be a folder"),
-    ]:
-        with pytest.raises(AugmentError, match=words):
-            find_pictures(in_dir, out_dir)
-
-
-def test_a_link_does_not_hide_that_out_lies_inside_in(tmp_path, faces):
-    (tmp_path / "link").symlink_to(faces)
-    with pytest.raises(AugmentError, match="inside IN"):
-        find_pictures(faces, tmp_path / "link" / "out")
-
-
 def test_the_fingerprint_names_what_shapes_the_outputs_and_nothing_else(faces):
     def of(**changes) -> dict:
         return Options(rule_only=True, **changes).checked().fingerprint(faces)
@@ -122,3 +86,22 @@ def test_the_fingerprint_names_what_shapes_the_outputs_and_nothing_else(faces):
     assert of() != of(seed=1)
     assert of() != of(largest_only=True)
     assert of() != of(copy_missed=True)
+    for change in ({"per_image": 2}, {"originals": True}, {"share": "0.5"}, {"min_face": 9}, {"max_yaw": 20.0}):
+        assert of() != of(**change)
+
+
+def test_the_pictures_are_those_of_the_folder_or_of_the_labels(faces, labelled, tmp_path):
+    assert [task.source for task in find_pictures(faces, tmp_path / "out")] == [
+        "deep/er/odd.bmp", "deep/two.png", "one.png",
+    ]  # fmt: skip
+    tasks = find_pictures(labelled / "images", tmp_path / "out", Options(labels=labelled))
+    assert [task.source for task in tasks] == ["b/one.jpg", "two.png", "wall.png"]
+    assert [[face.kind for face in task.labels] for task in tasks] == [[""], ["", "already masked", "", "", ""], []]
+    with pytest.raises(AugmentError, match=r"none of their 3 pictures is in .*b/one.jpg, picture missing"):
+        find_pictures(faces, tmp_path / "out", Options(labels=labelled))
+
+
+def test_a_damaged_pairs_file_is_told_before_anything_is_done(faces, tmp_path):
+    (tmp_path / "pairs.txt").write_text("Ann 1\n")
+    with pytest.raises(AugmentError, match=r"--pairs: .*pairs\.txt, line 1"):
+        find_pictures(faces, tmp_path / "out", Options(pairs=tmp_path / "pairs.txt"))

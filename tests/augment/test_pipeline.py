@@ -345,11 +345,11 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(faces, plain, tmp_pa
 
     out, finish, seen = tmp_path / "out", pipeline.rule_based, []
 
-    def interrupted(task, **options):
+    def interrupted(task, *rest):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(task.source)
-        return finish(task, **options)
+        return finish(task, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "rule_based", interrupted)
@@ -402,7 +402,7 @@ def test_nothing_temporary_stays_behind(plain, translated, zoo):
     for out in (plain[0], translated[0], zoo[1]):
         assert not list(out.rglob("*.tmp"))
         top = {path.name for path in out.iterdir()}
-        tables = {"manifest.csv", "manifest.parquet", "landmarks.csv", "failures.csv", "run.json"}
+        tables = {"manifest.csv", "manifest.parquet", "landmarks.csv", "failures.csv", "report.html", "run.json"}
         assert top == {"images", "regions", NAME, *tables}
 
 

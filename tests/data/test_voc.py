@@ -54,7 +54,7 @@ def test_folder_path_and_filename_are_not_believed(voc, touch_picture, tmp_path)
     for name in ("a", "b", "c"):
         touch_picture(f"images/{name}.png", (40, 30))
     (tmp_path.parent / "secret.png").touch()
-    voc("annotations/a.xml", head="<folder>elsewhere</folder><path>/home/x/a.png</path><filename>b.png</filename>")
+    voc("annotations/a.xml", head="<folder>elsewhere</folder><path>/else/a.png</path><filename>b.png</filename>")
     voc("annotations/b.xml", head="")
     voc("annotations/z.xml", head="<filename>../../secret.png</filename>")
     voc("annotations/y.xml", head="<filename>..\\c.png</filename>")

@@ -106,6 +106,21 @@ def served(arguments, port, folder, variables):
             process.wait()
 
 
+def arrows_move_the_slider(page, look):
+    """A click on slider B, then ← and → move it by one checkpoint each; the notebook's own cell stays where it was."""
+    slider = page.get_by_role("slider", name="checkpoint B")
+    slider.wait_for()
+    slider.scroll_into_view_if_needed()
+    slider.click()
+    active = page.locator(".jp-Cell.jp-mod-active")
+    value, cell = int(slider.input_value()), active.evaluate("x => [...x.parentNode.children].indexOf(x)")
+    for key, step in (("ArrowLeft", -1), ("ArrowRight", 0)):
+        page.keyboard.press(key)
+        until(lambda: int(slider.input_value()) == value + step, f"{key} moves the slider")  # noqa: B023
+        assert active.evaluate("x => [...x.parentNode.children].indexOf(x)") == cell
+    look("slider")
+
+
 REMARK = "folds at the nose"
 
 

@@ -14,9 +14,8 @@ from lib.study.driver import NOTEBOOKS, list_notebooks, parameters_of
 from tests.study import live
 
 pytest.importorskip("playwright", reason="needs playwright")
-SETTINGS = {  # JupyterLab's own, so that it asks nobody for news and lays every cell out
+SETTINGS = {  # JupyterLab's own, so that it asks nobody for news; its windowing, which keys depend on, as delivered
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
 
 
@@ -107,6 +106,7 @@ def test_a_checkpoint_is_marked_as_pick_and_after_a_reload_it_still_is(browser, 
     with live.opened(browser, "lab_10", tmp_path, 1500) as (page, look):
         open_and_run(page, lab, "10_checkpoint_comparison")
         ran(page)
+        live.arrows_move_the_slider(page, look)
         live.pick(page, look, study)
         page.reload()
         run_all(page)

@@ -28,4 +28,5 @@ def test_the_page_compares_swipes_and_keeps_a_pick(browser, page_address, tmp_pa
         live.pick(page, look, study)
         page.reload()
         live.is_picked(page, look, "reloaded")
+        assert page.get_by_role("textbox", name="your name").input_value() == "ann"  # the browser keeps it
     live.is_written(study)

@@ -171,10 +171,13 @@ def test_differences_and_attention_maps_are_chosen_by_name(opened, tmp_path):
     assert page.widget.against == 0
     assert "difference to A" in page.page.locator(".cp-tile").nth(2).inner_text()
     role(page, "radio", "attention").check()
+    page.page.get_by_role("combobox", name="brightest at").select_option("0.2")
     for which in ("others", "3", "all"):
         page.page.get_by_role("combobox", name="attention map").select_option(which)
         idle(page)
         assert page.widget.attention == which
+    assert (page.widget.attention_at, page.widget.brightest) == (0.2, 0.5)
+    assert "brightest at 0.2" in page.page.locator(".cp-tile").nth(2).inner_text()
     page.screenshot("comparison_attention", tmp_path)
 
 
@@ -199,18 +202,27 @@ def test_a_pick_is_marked_refused_in_words_and_there_after_a_reload(opened, stud
     page.page.get_by_role("radio", name="first pick").check()
     role(page, "button", "save the pick").click()
     page.settle()
+    form, name = page.page.get_by_role("group", name="mark as pick"), role(page, "textbox", "your name")
+    assert "not done: say who you are: your name" in form.inner_text()
+    assert name.evaluate("x => x === document.activeElement")
+    page.page.keyboard.type("ann")
+    role(page, "button", "save the pick").click()
+    page.settle()
+    assert "not done: 476 cannot be the first pick" in form.inner_text()
     assert "not done: 476 cannot be the first pick" in page.page.locator(".cp-note").inner_text()
+    page.screenshot("comparison_refused", tmp_path)
     role(page, "button", "cancel").click()
     role(page, "slider", "checkpoint B").focus()
     page.keys("End")
     idle(page)
-    page.page.get_by_role("textbox", name="your name").fill("ann")
     role(page, "button", "mark stage5 · 510 as pick").click()
+    assert "cannot be" not in form.inner_text()
     page.page.get_by_role("textbox", name="remark").fill("richer, calm hair")
     page.screenshot("comparison_mark", tmp_path)
     page.keys("Enter")
     assert read_picks(study) == (313, 510)
     assert page.page.get_by_role("group", name="mark as pick").count() == 0
+    assert "--only 11" in page.page.locator(".cp-decisions").inner_text()
 
     again = opened()
     assert "by ann" in again.page.get_by_role("listitem", name="second pick").inner_text()
@@ -222,8 +234,9 @@ def test_blind_votes_by_keyboard_hide_names_and_tell_the_result_when_asked(opene
     page = opened()
     role(page, "button", "vote blind").click()
     page.settle()
-    assert "needs a name" in page.page.locator(".cp-note").inner_text()
-    page.page.get_by_role("textbox", name="your name").fill("ann")
+    assert "not done: say who you are: your name" in page.page.locator(".cp-decisions").inner_text()
+    assert role(page, "textbox", "your name").evaluate("x => x === document.activeElement")
+    page.page.keyboard.type("ann")
     role(page, "button", "vote blind").click()
     for key in ("ArrowLeft", "ArrowDown"):
         page.until(lambda: page.widget.ballot.get("left"))
@@ -247,6 +260,45 @@ def test_blind_votes_by_keyboard_hide_names_and_tell_the_result_when_asked(opene
     role(page, "button", "leave").click()
     idle(page)
     assert page.page.locator(".cp-tile:visible").count() == 3
+
+
+def test_a_first_step_far_above_does_not_press_a_curve_to_the_floor(opened, tmp_path):
+    page = opened()
+    stages = [{"name": "stage1", "first": 0, "last": 100}]
+    points = [[x, 0.4 + 0.001 * x] for x in range(100)]
+    lines = {"far": [[-0.5, 40.0], *points], "near": [[-0.5, 0.6], *points]}
+    panels = [{"title": name, "unit": "", "lines": [{"name": name, "points": each}]} for name, each in lines.items()]
+    page.widget.curves = {"stages": stages, "panels": panels, "fault": ""}
+    page.page.evaluate("window.poll()")
+    page.settle()
+    far, near = page.page.locator(".cp-panel").all()
+    for panel in (far, near):
+        box = panel.locator(".cp-line").first.evaluate("x => { const b = x.getBBox(); return [b.y, b.y + b.height]; }")
+        assert box[0] >= 34  # nothing leaves the panel
+        assert panel.locator(".cp-curve text").all_text_contents()[3] in ("0.6", "0.8")  # the axis' end
+    assert "▲ 1 above, up to 40" in far.inner_text()
+    assert (far.locator(".cp-above").count(), near.locator(".cp-above").count()) == (1, 0)
+
+
+@pytest.mark.parametrize("width", [1368, 1400, 1560])
+def test_what_stands_beside_wraps_together(opened, width):
+    page = opened(width=width)
+    role(page, "radio", "difference").check()
+    idle(page)
+    names = ("rule-based input", "full face", "truth")
+    assert len({round(role(page, "checkbox", name).bounding_box()["y"]) for name in names}) == 1
+    assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_keys_of_a_widget_reach_no_notebook_and_the_browsers_own_do(open_page, opened):
+    page = opened()
+    page.page.evaluate("document.addEventListener('keydown', event => (window.heard ??= []).push(event.key))")
+    for kind, name in (("slider", "checkpoint B"), ("button", "set A to 313"), ("combobox", "run")):
+        role(page, kind, name).focus()
+        page.keys("a", "b", "x", "d", "ArrowUp")
+    assert page.page.evaluate("window.heard ?? []") == []
+    page.keys("Control+b")
+    assert page.page.evaluate("window.heard") == ["Control", "b"] or page.page.evaluate("window.heard") == ["b"]
 
 
 @pytest.mark.parametrize(("width", "name"), [(700, "narrow"), (1560, "wide")])

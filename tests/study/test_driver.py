@@ -129,6 +129,67 @@ def test_a_changed_notebook_is_pointed_out(empty, notebooks, dry):
     assert "changed" not in said[0]
 
 
+def test_a_notebook_that_was_only_opened_and_run_has_not_changed(empty, notebooks, dry):
+    path, said = notebooks / "02_third.ipynb", []
+    before, formerly = driver.digests(path)
+    run_study(empty, notebooks=notebooks, say=silent)
+    status = read_json(empty.root / "status.json")
+    assert status["02_third"]["source"] == before
+    opened = nbformat.read(path, 4)
+    opened.cells[1].outputs = [nbformat.v4.new_output("stream", text="end")]
+    opened.cells[1].execution_count, opened.metadata["widgets"] = 3, {}
+    nbformat.write(opened, path)
+    run_study(empty, notebooks=notebooks, say=said.append)
+    assert not any("changed" in line for line in said)
+    write_json(empty.root / "status.json", status | {"01_second": status["01_second"] | {"source": formerly}})
+    status["02_third"]["source"] = driver.digests(path)[1]  # as studies of before have it
+    write_json(empty.root / "status.json", status)
+    run_study(empty, notebooks=notebooks, say=said.append)
+    assert not any("changed" in line for line in said)
+
+
+def test_another_pick_lets_the_figures_run_again_without_force(empty, notebooks, dry):
+    write_notebook(notebooks / "10_comparison.ipynb", "1")
+    write_notebook(notebooks / "11_figures.ipynb", "1")
+    pick_of, said = empty.root / "selection.json", []
+    run_study(empty, notebooks=notebooks, say=silent)
+    run_study(empty, notebooks=notebooks, say=silent)
+    assert dry == ["00_first", "01_second", "02_third", "10_comparison", "11_figures"]
+    write_json(pick_of, {"picks": [298, 476]})
+    run_study(empty, only=["11"], notebooks=notebooks, say=said.append)
+    assert dry[5:] == ["11_figures"]
+    assert "11_figures" in said[0]
+    assert "runs again: selection.json has changed since it finished" in said[0]
+    os.utime(pick_of, (4e9, 4e9))  # touched, but the same
+    run_study(empty, only=["11"], notebooks=notebooks, say=silent)
+    assert dry[6:] == []
+    run_study(empty, notebooks=notebooks, say=silent)
+    assert dry[6:] == ["10_comparison"]
+
+
+def test_a_pick_is_seen_in_a_study_of_before_and_by_the_notebook_that_wrote_it(empty, notebooks, monkeypatch):
+    write_notebook(notebooks / "10_comparison.ipynb", "1")
+    path, ran = empty.root / "selection.json", []
+
+    def picks(study, source, parameters, quiet=False):
+        ran.append(source.stem)
+        write_json(path, {"picks": [1, 2]})
+        return Outcome(source.stem, "finished", 0.1)
+
+    monkeypatch.setattr(driver, "run_notebook", picks)
+    for _ in range(2):
+        run_study(empty, only=["10"], notebooks=notebooks, say=silent)
+    assert ran == ["10_comparison"], "its own pick does not make it run again"
+    status = read_json(empty.root / "status.json")
+    del status["10_comparison"]["reads"]
+    write_json(empty.root / "status.json", status)
+    run_study(empty, only=["10"], notebooks=notebooks, say=silent)
+    assert len(ran) == 1
+    os.utime(path, (4e9, 4e9))
+    run_study(empty, only=["10"], notebooks=notebooks, say=silent)
+    assert len(ran) == 2
+
+
 def test_force_trains_a_stage_anew(empty, notebooks, dry):
     write_notebook(notebooks / "05_stage1.ipynb", "1")
     for stage in ("stage1", "stage2"):
@@ -406,3 +467,67 @@ def test_bars_are_gone_from_the_executed_copy_and_a_warning_is_named(tmp_path, m
     assert [output.name for output in cells[3].outputs] == ["stderr"]
     assert main([*runs, "--strict"]) == 1, "also where nothing was left to run"
     assert main([*runs, "--strict", "--only", "01"]) == 0
+
+
+def test_a_picture_that_did_not_come_fails_a_strict_run(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "00_first.ipynb", "import matplotlib.pyplot as plt\nplt.show()")
+    monkeypatch.setattr("lib.study.driver.list_notebooks", lambda *_: list_notebooks(folder))
+    runs = ["--name", "s", "--runs-dir", str(tmp_path)]
+    assert main([*runs, "--strict"]) == 1
+    assert "ends with plt.show(), which drew no picture" in capsys.readouterr().out
+    assert main(runs) == 0
+
+
+def test_a_kernel_is_not_interrupted_in_its_last_answer(empty, notebooks, capfd):
+    """Here the answer takes a moment longer than its message, as it does on a busy machine."""
+    write_notebook(
+        notebooks / "00_first.ipynb",
+        """
+        import time
+        handlers = get_ipython().kernel.shell_handlers
+        answer = handlers["kernel_info_request"]
+
+        async def slow(*message):
+            await answer(*message)
+            time.sleep(0.15)
+
+        handlers["kernel_info_request"] = slow
+        """,
+    )
+    assert run_study(empty, only=["0"], notebooks=notebooks, say=silent)[0].status == "finished"
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
+def test_a_stopped_run_says_so_notes_it_and_leaves_no_kernel(tmp_path, notebooks, number, code):
+    write_notebook(
+        notebooks / "00_first.ipynb",
+        "import os, time; open('pid', 'w').write(str(os.getpid())); open('ready', 'w').close(); time.sleep(60)",
+    )
+    program = (
+        "import sys; from pathlib import Path; from lib.study import driver; from lib.study.__main__ import main\n"
+        f"every = driver.list_notebooks(Path({str(notebooks)!r}))\n"
+        "driver.list_notebooks = lambda *_: every\n"
+        f"sys.exit(main(['--name', 's', '--runs-dir', {str(tmp_path)!r}]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for _ in range(600):
+            if (notebooks / "ready").exists():
+                break
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert said.splitlines()[-1] == "stopped; the same command goes on from here"
+    entry = read_json(tmp_path / "s" / "status.json")["00_first"]
+    assert entry["status"] == "interrupted"
+    assert entry["end"] >= entry["start"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((notebooks / "pid").read_text()), 0)

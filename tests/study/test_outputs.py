@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from tqdm import tqdm
 
-from lib.study.outputs import Progress, tidy, warnings_of
+from lib.study.outputs import Progress, tidy, undrawn, warnings_of
 
 
 def notebook(*pieces, **more):
@@ -79,3 +79,24 @@ def test_a_terminal_gets_bars_as_they_come_a_log_a_line_a_minute(monkeypatch):
     assert "\r" not in log.getvalue()
     assert log.getvalue().count("\n") == 2
     assert quiet.getvalue() == "x.py:3: UserWarning: too few\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "picture", "expected"),
+    [
+        ("plot()\nplt.show()", False, ("cell [7]: ends with plt.show(), which drew no picture",)),
+        ("grid(faces, 4);", False, ("cell [7]: ends with grid(), which drew no picture",)),
+        ("plot()\nplt.show()", True, ()),
+        ("if False:\n    plt.show()", False, ()),
+        ("def show():\n    plt.show()", False, ()),
+        ("%matplotlib inline\nplt.show()", False, ()),
+        ("# nothing", False, ()),
+    ],
+)
+def test_a_picture_that_is_missing_is_named(source, picture, expected):
+    shown = [new_output("display_data", data={"image/png": "aGk=", "text/plain": "Figure"})] if picture else []
+    made = notebook(("stdout", "text\n"), outputs=shown)
+    made.cells[1].source = source
+    assert undrawn(made) == expected
+    made.cells[1].execution_count = None
+    assert undrawn(made) == (), "a cell that never ran"

@@ -53,7 +53,7 @@ def test_no_figures_names_the_notebook(empty, tmp_path):
 
 def test_a_large_file_is_refused_before_anything_is_copied(with_figures, tmp_path):
     (with_figures.figures_dir / "figure_9.png").write_bytes(b"0" * (module.LARGEST + 1))
-    with pytest.raises(StudyError, match=r"figure_9\.png: 1,000,001 bytes"):
+    with pytest.raises(StudyError, match=r"figure_9\.png: 600,001 bytes"):
         publish(with_figures, tmp_path / "figures")
     assert not (tmp_path / "figures").exists()
 

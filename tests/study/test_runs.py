@@ -1,6 +1,7 @@
 """Study folders, manifests and lineage."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -157,3 +158,13 @@ def test_a_hand_picking_may_be_named_later_but_not_other_pictures(tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(StudyError, match="is a study with roots"):
         open_study("one", data="paper", roots=roots | {"mafa": str(tmp_path / "other")}, runs_dir=tmp_path / "runs")
+
+
+def test_of_another_profile_only_what_differs_is_told(tmp_path):
+    study = open_study("smoke", "smoke", runs_dir=tmp_path)
+    text = (study.root / "study.json").read_text()
+    (study.root / "study.json").write_text(re.sub(r'"batch_size": \d+', '"batch_size": 99', text))
+    with pytest.raises(
+        StudyError, match=r"is a study with resolved_profile = \{'batch_size': 99\}, not \{'batch_size'"
+    ):
+        open_study("smoke", "smoke", runs_dir=tmp_path)

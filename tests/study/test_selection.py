@@ -85,6 +85,50 @@ def test_a_file_of_before_stays_readable_and_its_words_stay_with_its_picks(train
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"picks": 5}, "picks: expected two epochs, got 5"),
+        ({}, "picks: expected two epochs, got None"),
+        ([], "expected an object, got list"),
+        ({"picks": ["a", "b"]}, "expected two epochs, got .'a', 'b'."),
+        ({"picks": [313]}, "expected two epochs, got .313."),
+        ({"picks": [313, True]}, "expected two epochs, got .313, True."),
+        ({"picks": [313, 476], "by": 5}, "by, remark, at: expected text, got 5"),
+        ({"each": [{"epoch": 313}, {"by": "ann"}]}, "expected two epochs, got .313, None."),
+        ({"each": [313, 476]}, "each: expected two objects"),
+        ({"each": {}}, "each: expected two objects"),
+        ({"picks": [313, 476], "earlier": {}}, "earlier: expected a list"),
+    ],
+)
+def test_a_file_without_picks_is_named_with_what_to_do_and_left_alone(trained, copy_of, content, message):
+    study = copy_of(trained)
+    path = study.root / "selection.json"
+    write_json(path, content)
+    before = path.read_bytes()
+    for act in (
+        lambda: read_picks(study),
+        lambda: write_picks(study, (0, 0), ""),
+        lambda: write_picks(study, (313, 476), "ann"),
+        lambda: mark_pick(study, 1, "stage5", 299, "ann"),
+    ):
+        with pytest.raises(StudyError, match=rf"selection\.json: {message}.*; mend it, or move it away"):
+            act()
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_json_is_named_and_words_may_be_missing(trained, copy_of):
+    study = copy_of(trained)
+    path = study.root / "selection.json"
+    path.write_text("{")
+    with pytest.raises(StudyError, match=r"selection\.json: not valid JSON"):
+        read_picks(study)
+    path.write_text('{"each": [{"epoch": 313}, {"epoch": 476}]}')
+    assert present_picks(study) == [{"epoch": epoch, "by": "", "remark": "", "at": ""} for epoch in (313, 476)]
+    assert write_picks(study, (313, 510), "ann")["picks"] == [313, 510]
+    assert len(read_json(path)["earlier"]) == 1
+
+
+@pytest.mark.parametrize(
     ("place", "stage", "epoch", "by", "message"),
     [
         (1, "stage4", 298, "ann", "stage4 · 298 cannot be a pick"),

@@ -1,5 +1,6 @@
 """The comparison's page is for this machine alone, and says what is missing before anything is served."""
 
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -62,6 +63,18 @@ def test_a_configuration_file_of_voila_does_not_open_it_to_others(trained, tmp_p
         request = urllib.request.Request(address + "/", headers={"Host": f"rebound.example:{port}"})
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(request, timeout=30)
+        kernel = re.search(r'"kernelId": "([-0-9a-f]+)"', urllib.request.urlopen(address, timeout=60).read().decode())[
+            1
+        ]
+        closing = f"{address}/voila/api/shutdown/{kernel}"  # as the page tells it when it is closed
+        foreign = urllib.request.Request(closing, b"_xsrf=", headers={"Origin": "http://elsewhere.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(foreign, timeout=30)
+        own = urllib.request.Request(closing, b"_xsrf=", headers={"Origin": address})
+        assert urllib.request.urlopen(own, timeout=30).status == 204
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{address}/api/kernels/{kernel}", timeout=30)
+        assert "encryption" not in (tmp_path / "server.log").read_text()
         assert f"http://127.0.0.1:{port}/" in (tmp_path / "server.log").read_text()
         assert len(list(tmp_path.glob("compare_*"))) == 1
     assert not list(tmp_path.glob("compare_*")), "the page's folder goes with the server"

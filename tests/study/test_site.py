@@ -12,11 +12,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from lib.data.files import write_json
+from lib.data.files import read_json, write_json
 from lib.study import site
 from lib.study.config import StudyError
 from lib.study.driver import list_notebooks
-from lib.study.site import build, main, markdown, mathml
+from lib.study.site import build, main, markdown, mathml, smaller
 from tests.study import live
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^$\n]+)\$", re.DOTALL)
@@ -56,6 +56,9 @@ def study(empty, folder):
         new_output("display_data", data={"image/png": base64.b64encode(png()).decode(), "text/plain": "Figure"}),
         new_output("display_data", data=widget),
         new_output("display_data", data={"text/markdown": "*A* $\\sigma$"}),
+        new_output(
+            "display_data", data={"text/html": '<table><tr><td><a class="x" href="02_third.ipynb">02</a></table>'}
+        ),
     ]
     (empty.root / "notebooks").mkdir()
     for name in ("00_first", "01_second"):
@@ -105,7 +108,9 @@ def test_pages_say_what_ran_and_what_did_not(study, folder):
     ]
     assert "2026-01-02" in pages["index"]
     assert "Faces &lt;all&gt;." in pages["index"]
-    assert base64.b64encode(png(99)).decode() in pages["index"]
+    assert '<img src="figures/figure_1.png"' in pages["index"]
+    assert (study.root / "html" / "figures" / "figure_1.png").read_bytes() == png(99)
+    assert "data:image" not in pages["index"], "a figure is a file, not inlined a second time"
 
 
 def test_outputs_are_shown_decently(study, folder):
@@ -115,7 +120,7 @@ def test_outputs_are_shown_decently(study, folder):
     assert 'class="ansi-red-fg">red</span> &lt;b&gt;' in text
     assert "VBox" not in text
     assert "make lab" in text
-    assert "data:image/png;base64," in text
+    assert "data:image/webp;base64," in text
     assert "<em>A</em> <math" in text
 
 
@@ -130,6 +135,15 @@ def test_every_link_leads_somewhere_and_nothing_comes_from_elsewhere(study, fold
             assert not file or (target / file).exists(), f"{name}: {link} leads nowhere"
         assert not re.search(r"@import|url\(|<script|<iframe|<link(?! rel=\"icon\")", text), name
     assert 'href="01_second.html#There"' in texts(target)["00_first"]
+    assert 'href="02_third.html"' in re.search(r"<table.*?</table>", texts(target)["00_first"], re.DOTALL)[0]
+
+
+def test_every_link_of_the_notebooks_leads_to_a_file_of_the_site(empty):
+    target = build(empty)
+    for name, text in texts(target).items():
+        shown = re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)  # code may write links of its own
+        for link in re.findall(r'(?:href|src)="([^"#]+)', shown):
+            assert re.match(r"data:|https?:|mailto:", link) or (target / link).exists(), f"{name}: {link}"
 
 
 def test_a_site_that_cannot_be_made_leaves_the_one_before(study, folder, monkeypatch, capsys):
@@ -155,6 +169,66 @@ def test_a_kill_between_the_renames_is_mended(study, folder, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         build(study, folder)
     assert texts(study.root / "html") == before
+
+
+def noise(size=96):
+    """A picture that hardly shrinks, as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_a_smaller_picture_is_the_same_pixel_by_pixel_unless_a_quality_is_asked_for():
+    drawn = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.dstack([drawn, drawn[::-1], drawn.T // 2, np.full_like(drawn, 255)])).save(buffer, "png")
+    kind, data = smaller(buffer.getvalue())
+    assert kind == "webp"
+    assert len(data) < len(buffer.getvalue())
+    seen, before = (np.asarray(Image.open(io.BytesIO(x)).convert("RGBA")) for x in (data, buffer.getvalue()))
+    assert np.array_equal(seen, before)
+    assert len(smaller(noise(), 85)[1]) < len(smaller(noise())[1]) / 1.5
+    wide = io.BytesIO()
+    Image.new("L", (16_384, 1)).save(wide, "png")
+    assert smaller(wide.getvalue()) == ("png", wide.getvalue())
+
+
+def test_a_site_that_would_be_too_large_has_its_pictures_compressed_and_says_so(study, folder, monkeypatch):
+    path = study.root / "notebooks" / "00_first.ipynb"
+    notebook = nbformat.read(path, 4)
+    picture = {"image/png": base64.b64encode(noise(200)).decode()}
+    notebook.cells[1].outputs.append(new_output("display_data", data=picture))
+    nbformat.write(notebook, path)
+    whole = build(study, folder)
+    assert "compressed with loss" not in texts(whole)["00_first"]
+    monkeypatch.setattr(site, "LARGEST", sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) - 1)
+    assert "compressed with loss (WebP, quality 85)" in texts(build(study, folder))["00_first"]
+
+
+def test_where_a_widget_was_the_page_says_how_to_get_it(study, folder):
+    for where in (folder, study.root / "notebooks"):
+        (where / "00_first.ipynb").rename(where / "10_first.ipynb")
+    status = read_json(study.root / "status.json")
+    write_json(study.root / "status.json", status | {"10_first": status["00_first"]})
+    pages = texts(build(study, folder))
+    assert f"(make lab) or a page of their own (make compare ARGS='--name {study.name}')" in pages["10_first"]
+    assert "make compare" not in pages["01_second"]
+
+
+def test_an_interrupted_notebook_is_shown_as_its_source(study, folder):
+    status = read_json(study.root / "status.json")
+    status["00_first"] = {"status": "interrupted", "start": "2026-01-03", "end": "2026-01-04T00:00:00+00:00"}
+    write_json(study.root / "status.json", status)
+    page = texts(build(study, folder))["00_first"]
+    assert "This notebook was interrupted in its last run (begun 2026-01-03): its source." in page
+    assert "data:image/webp" not in page
+
+
+def test_the_number_of_an_equation_stands_beside_it():
+    text = markdown("$$x = 1. \\tag{3}$$")
+    assert re.search(r"</math><span>\(3\)</span>", text)
+    assert "(3)" not in re.search(r"<math.*</math>", text)[0]
+    assert "equation" not in markdown("$$x$$")
 
 
 def test_no_notebooks_no_site(study, tmp_path):
@@ -190,5 +264,5 @@ def test_a_browser_shows_it_from_the_disk_without_a_network(browser, study, fold
         assert page.locator("math[display=block] mfrac").bounding_box()["height"] > 15
         assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
         look("page")
-        page.get_by_role("link", name="02", exact=True).click()
+        page.get_by_role("link", name="02", exact=True).first.click()
         assert "not been executed" in page.locator(".banner").inner_text()

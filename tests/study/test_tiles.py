@@ -39,6 +39,10 @@ def test_a_pane_waits_for_what_it_needs_and_then_tells_it_all(tiles):
     assert pane["what"] == "difference to B, stage5 · 476, brightest at 0.2"
     pane = tiles.pane(wish, "attention", attention="3")
     assert np.array_equal(pixels(pane["src"]), attention_map(result.attention, "3"))
+    brighter = tiles.pane(wish, "attention", attention="3", attention_at=0.2)
+    expected = np.minimum(np.rint(result.attention[2] / 0.2), 255)
+    assert np.array_equal(pixels(brighter["src"]), expected)
+    assert brighter["what"] == "attention map 3, brightest at 0.2"
     assert pane["what"] == "attention map 3"
 
 

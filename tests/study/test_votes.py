@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 from lib.study import votes
-from lib.study.votes import COLUMNS, Voting, append_vote, read_votes, tally
+from lib.study.votes import COLUMNS, Voting, append_vote, in_words, read_votes, tally
 
 PAIR = (("stage5", 313), ("stage5", 476))
 NAMES = ("stage5 · 313", "stage5 · 476")
@@ -109,12 +109,17 @@ def test_several_pages_lose_no_vote(tmp_path):
     assert read_votes(path)["by"].value_counts().to_dict() == {"ann": 25, "ben": 25, "eve": 25}
 
 
-@pytest.mark.parametrize("change", ["drop", "text"])
-def test_another_table_is_refused_by_name(tmp_path, change):
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", '"', ",".join(COLUMNS[::-1]) + "\n", ",".join(COLUMNS) + ",more\n"])
+def test_another_table_is_refused_by_name_in_one_line_before_anyone_votes(tmp_path, text):
     path = tmp_path / "votes.csv"
-    path.write_text("a,b\n1,2\n" if change == "drop" else '"')
-    with pytest.raises(ValueError, match=r"votes\.csv"):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"votes\.csv.*; mend or move it$") as told:
         read_votes(path)
+    assert "\n" not in str(told.value)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"votes\.csv"):
+        Voting(PAIR, 3, path, "ann", np.random.default_rng())
+    assert path.read_bytes() == before
 
 
 def test_the_tally_counts_by_name_not_by_side_and_ties_apart(tmp_path):
@@ -124,6 +129,11 @@ def test_the_tally_counts_by_name_not_by_side_and_ties_apart(tmp_path):
     result = tally(pd.DataFrame(rows), NAMES)
     assert (result["wins"], result["ties"], result["votes"], result["people"]) == ([2, 3], 1, 6, 2)
     assert result["share"] == 2 / 5
+    assert in_words(result) == (
+        "stage5 · 313 against stage5 · 476: votes by 2 people: 2 for stage5 · 313, 3 for stage5 · 476, 1 could not "
+        "tell; undecided at 95 %."
+    )
+    assert "nobody has voted yet" in in_words(tally(pd.DataFrame(columns=COLUMNS), NAMES))
     again = tally(pd.DataFrame(rows), NAMES[::-1])
     assert again["wins"] == [3, 2]
     assert again["low"] == pytest.approx(1 - result["high"])

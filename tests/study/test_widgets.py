@@ -281,14 +281,17 @@ def test_picks_are_marked_refused_in_words_and_there_after_a_reload(own):
     page, study = own
     assert [pick["by"] for pick in page.picks] == ["the paper (§5)"] * 2
     page.handle({"do": "mark", "label": "stage5 · 510", "place": 2, "by": "ann", "remark": "richer"})
-    assert page.state["message"].startswith("marked: stage5 · 510 is the second pick")
+    assert page.state["message"] == (
+        "marked: stage5 · 510 is the second pick; Figure 7 follows with "
+        f"python -m lib.study --name tiny --runs-dir {study.root.parent} --only 11"
+    )
     assert read_picks(study) == (313, 510)
     page.handle({"do": "mark", "label": "stage4 · 298", "place": 1, "by": "ann"})
     assert "stage4 · 298 cannot be a pick" in page.state["message"]
     page.handle({"do": "mark", "label": A, "place": 2, "by": "ann"})
     assert "the picks rise" in page.state["message"]
     page.handle({"do": "mark", "label": B, "place": 1, "by": ""})
-    assert "needs a name" in page.state["message"]
+    assert page.state["message"] == "not done: say who you are: your name, at the top right"
     assert read_picks(study) == (313, 510)
     again = compare(study)
     assert [(pick["epoch"], pick["by"], pick["remark"]) for pick in again.picks][1] == (510, "ann", "richer")
@@ -303,6 +306,34 @@ def test_a_pick_of_another_page_is_seen_when_one_looks_again(own):
     other.close()
     page.handle({"do": "refresh"})
     assert page.picks[1]["by"] == "ben"
+
+
+def test_a_damaged_selection_is_told_and_the_run_before_stays(own):
+    page, study = own
+    twin = study.root.parent / "twin"
+    shutil.copytree(study.root, twin)
+    text = (twin / "study.json").read_text()
+    (twin / "study.json").write_text(text.replace('"name": "tiny"', '"name": "twin"', 1))
+    page.choose(run="twin")
+    page.choose(run="tiny")
+    for name in ("twin", "tiny"):  # one that was open before, and the one that is shown
+        (study.root.parent / name / "selection.json").write_text('{"picks": 5}')
+    page.handle({"do": "choose", "run": "twin"})
+    assert f"{twin / 'selection.json'}: picks: expected two epochs, got 5; mend it" in page.state["message"]
+    assert (page.run, page.comparison.study.name) == ("tiny", "tiny")
+    page.handle({"do": "refresh"})
+    assert all("selection.json: picks: expected" in run["why"] for run in page.runs)
+    assert f"{study.root / 'selection.json'}: picks" in page.state["message"]
+    with pytest.raises(StudyError, match="expected two epochs, got 5"):
+        compare(study)
+
+
+def test_nobody_votes_into_a_table_that_is_none_of_votes(own):
+    page, study = own
+    (study.root / "votes.csv").write_text("a,b\n1,2\n")
+    page.handle({"do": "blind", "on": True, "by": "ann"})
+    assert "votes.csv: expected the columns by, time" in page.state["message"]
+    assert page.ballot == {}
 
 
 def test_missing_numbers_are_computed_and_drawn(own):
@@ -329,7 +360,7 @@ def started(page):
 def test_a_blind_vote_needs_two_checkpoints_and_a_name(own):
     page, _ = own
     page.handle({"do": "blind", "on": True, "by": " "})
-    assert "needs a name" in page.state["message"]
+    assert page.state["message"] == "not done: say who you are: your name, at the top right"
     page.chosen = [A, A]
     page.handle({"do": "blind", "on": True, "by": "ann"})
     assert "are both stage5 · 313" in page.state["message"]
