@@ -172,6 +172,7 @@ def test_differences_and_attention_maps_are_chosen_by_name(opened, tmp_path):
     assert "difference to A" in page.page.locator(".cp-tile").nth(2).inner_text()
     role(page, "radio", "attention").check()
     page.page.get_by_role("combobox", name="brightest at").select_option("0.2")
+    page.until(lambda: page.widget.attention_at == 0.2)
     for which in ("others", "3", "all"):
         page.page.get_by_role("combobox", name="attention map").select_option(which)
         page.until(lambda: page.widget.attention == which)  # noqa: B023  (what moves on is sent every 60 ms)
