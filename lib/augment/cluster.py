@@ -80,10 +80,9 @@ class Cluster:
         keep(_environment())
         keep(dask.config.set(SETTINGS))
         self.local = keep(self._processes()) if self.options.scheduler is None else None
-        address = self.options.scheduler or self.local.scheduler_address
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # versions that differ are told below
-            self.client = keep(Client(address, timeout=PATIENCE, set_as_default=False))
+            self.client = keep(Client(self.local or self.options.scheduler, timeout=PATIENCE, set_as_default=False))
         if self.options.dashboard and self.options.progress:
             tqdm.write(f"dashboard: {self.client.dashboard_link}", file=sys.stderr)
         if self.options.scheduler:

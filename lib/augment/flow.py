@@ -109,7 +109,7 @@ class Flow:
     def _wait(self) -> None:
         """Until something is done."""
         while not self.done.has_ready():
-            time.sleep(0.002)
+            time.sleep(0.005)
             if time.monotonic() - self.tended > TEND_SECONDS:
                 self.tended = time.monotonic()
                 self.tend()
