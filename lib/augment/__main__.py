@@ -21,6 +21,8 @@ Written to OUT:
                   JPEG could not keep that promise. photo.jpg becomes photo.png; where two pictures of a folder share
                   that name, both keep their suffix: photo.jpg.png, photo.webp.png
   regions/…png    8-bit, how much each pixel was changed: 0 = untouched, equal to the original's 8-bit RGB as decoded
+  tensors/…       with --tensors: NAME.safetensors, a boolean tensor "non_mask" [H, W], True where the region is 0
+                  (lib.warp.load_non_mask reads it)
   manifest.csv    (and .parquet) a row per face and variant: files and their hashes, box, the drawn mask with all its
                   parameters, seeds, checkpoint, notes
   landmarks.csv   the 68 points of each face
@@ -44,6 +46,7 @@ examples
     python -m lib.augment photos try --rule-only --limit 20 --seed 7
     python -m lib.augment photos masked --checkpoint runs/laptop/stage5/checkpoints/epoch_0313
     python -m lib.augment photos masked --rule-only --masks 'surgical_blue=5, cloth#334455@0.8/stripes@0.5=2'
+    python -m lib.augment photos masked --rule-only --wear 'Mask=3, Mask_Chin=1' --tensors
   a recognition set, a folder for each person: two masks for each picture, beside the untouched one, and test pairs
     python -m lib.augment lfw lfw_masked --per-image 2 --originals --pairs pairs.txt
   labelled scenes: half of the faces masked, labels written as they were and as COCO
@@ -92,9 +95,10 @@ def parser() -> argparse.ArgumentParser:
     )
     rule.add_argument(
         "--wear",
-        choices=(*WEAR_TYPES, "imfd"),
+        metavar="WAYS",
         default=default.wear,
-        help="how worn: right, or with nose, chin or both out; imfd mixes those three (default: %(default)s)",
+        help=f"how worn: {', '.join(WEAR_TYPES)} (right; with the chin, the nose, nose and mouth out), imfd (the last "
+        "three in MaskedFace-Net's shares), or several with weights: 'Mask=3, Mask_Chin=1' (default: %(default)s)",
     )
     faces = p.add_argument_group("which faces")
     faces.add_argument("--largest-only", action="store_true", help="mask only the largest face of a picture")
@@ -109,7 +113,13 @@ def parser() -> argparse.ArgumentParser:
     )
     faces.add_argument("--min-face", type=int, metavar="PX", help="none on smaller boxes (default: 24 with --labels)")
     faces.add_argument("--max-face", type=int, metavar="PX", help="none on larger ones; their shorter side counts")
-    faces.add_argument("--max-yaw", type=float, metavar="DEG", help="none on heads turned further (default: preset's)")
+    faces.add_argument(
+        "--max-yaw",
+        type=float,
+        metavar="DEG",
+        help="none on heads turned further (default: preset's), as their landmarks tell; beyond some 40° dlib's tell "
+        "too little of a turn",
+    )
     faces.add_argument("--limit", type=int, metavar="N", help="only the first N pictures, in the order of their names")
     faces.add_argument(
         "--upsample",
@@ -163,6 +173,15 @@ def parser() -> argparse.ArgumentParser:
         "variants, and a recogniser can be trained on OUT/images alone",
     )
     people.add_argument(
+        "--identity",
+        type=int,
+        metavar="LEVEL",
+        default=default.identity,
+        help="which folder on a picture's path tells who is on it, for the manifest and the count in the report: 1 the "
+        "first in IN, -1 the one that holds the picture, -2 the one above that (default: %(default)s, right for "
+        "Ann/Ann_0001.jpg and train/n000002/0001.jpg; with folders within a person's, as Ann/0/1.jpg, give 1)",
+    )
+    people.add_argument(
         "--pairs",
         type=Path,
         metavar="FILE",
@@ -207,7 +226,13 @@ def parser() -> argparse.ArgumentParser:
         help="of a Dask cluster whose workers do it instead, e.g. tcp://host:8786; they must see IN and OUT under the "
         "same paths. Workers started with --resources STEP2=1 do step two",
     )
+    run.add_argument("--tensors", action="store_true", help="also write the non-mask tensor of each picture")
     run.add_argument("--no-dashboard", dest="dashboard", action="store_false", help="do not serve Dask's dashboard")
+    run.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove the files and rows of pictures that an earlier run had done and that are no longer in IN",
+    )
     run.add_argument(
         "--force", action="store_true", help="remove the files an earlier run wrote to OUT, no others, and start afresh"
     )
@@ -216,7 +241,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="MANIFEST",
         help="make a run again from its manifest and the landmarks.csv beside it; refused where a picture of IN has "
-        "changed since. Give --labels or --pairs again to have those written",
+        "changed since. Give --labels, --pairs or --tensors again to have those written",
     )
     run.add_argument("--quiet", dest="progress", action="store_false", help="no progress bar")
     return p
@@ -239,8 +264,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lib.augment: stopped; give the same command again to go on (so far: {out_dir})", file=sys.stderr)
         return 130
     if not summary.faces_masked:
-        reasons = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.failures.items()))
-        print(f"lib.augment: no face was masked ({reasons}); see {out_dir / 'failures.csv'}", file=sys.stderr)
+        left = f"--share {options.share} chose none of {summary.faces_left}" if summary.faces_left else ""
+        reasons = [left] * bool(left) + [f"{kind} {count}" for kind, count in sorted(summary.failures.items())]
+        told = f"no face was masked ({', '.join(reasons)})"
+        print(f"lib.augment: {told}; see {out_dir / 'failures.csv'}", file=sys.stderr)
         return 1
     print(summary)
     return 0

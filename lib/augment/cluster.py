@@ -16,6 +16,7 @@ from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster, Nanny, Worker
+from distributed.utils import silence_logging_cmgr
 from tqdm import tqdm
 
 from lib.augment.flow import Flow, Job
@@ -26,6 +27,7 @@ from lib.augment.translate import load_translator
 
 CRASHED = "the worker died on this picture, again and again (a crash in native code, or out of memory)"
 PATIENCE = 10  # s, for a scheduler to answer
+STARTS = 3  # times that workers of this machine are started before it is given up
 SETTINGS = {  # of the cluster that is started here
     # A task that two workers died of is tried again alone; where two more die of it, it is given up.
     "distributed.scheduler.allowed-failures": 1,
@@ -79,6 +81,7 @@ class Cluster:
     def _start(self, keep: Callable) -> None:
         keep(_environment())
         keep(dask.config.set(SETTINGS))
+        keep(silence_logging_cmgr(logging.CRITICAL))  # a scheduler that is gone is told in one line, below
         self.local = keep(self._processes()) if self.options.scheduler is None else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # versions that differ are told below
@@ -92,17 +95,26 @@ class Cluster:
         self.before = set(self._workers())
 
     def _processes(self) -> LocalCluster:
-        """One process of one thread per worker, listening on this machine only."""
-        return LocalCluster(
-            n_workers=min(self.options.workers, self.count),
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": self.options.dashboard},
-            resources={"STEP1": 1},
-            memory_limit=0,  # none: the window bounds what is held, and one large picture is no reason to kill a worker
-            preload=[NO_INTERRUPT],
-            silence_logs=logging.CRITICAL,  # what goes wrong for good comes back as an exception or as a crash
+        """One process of one thread per worker, listening on this machine only. One that dies while it starts ends all
+        of them: then they are started again."""
+        for _ in range(STARTS):
+            try:
+                return LocalCluster(
+                    n_workers=min(self.options.workers, self.count),
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": self.options.dashboard},
+                    resources={"STEP1": 1},
+                    memory_limit=0,  # none: the window bounds what is held, one large picture is no reason to kill
+                    preload=[NO_INTERRUPT],
+                    silence_logs=logging.CRITICAL,  # what goes wrong for good comes back as an exception or a crash
+                )
+            except RuntimeError as error:
+                said = " ".join(str(error).split())
+        raise AugmentError(
+            f"the workers of this machine died while they started, {STARTS} times over ({said}); is there enough "
+            "memory? Fewer --workers need less, --workers 0 does without"
         )
 
     def _workers(self) -> dict[str, dict]:

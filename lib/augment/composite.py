@@ -33,7 +33,11 @@ class Layer:
 def quantise(weight: np.ndarray, at: tuple[int, int] = (0, 0)) -> Layer:
     """float [H, W] in [0, 1] → Layer, cut to what is not zero. Rounds **up**: a pixel with any weight gets at least 1,
     so 0 in the region file means untouched, with no exception. `at` is the (x, y) of the array's corner."""
-    values = np.ceil(np.clip(weight, 0, 1) * 255).astype(np.uint8)
+    return cropped(np.ceil(np.clip(weight, 0, 1) * 255).astype(np.uint8), at)
+
+
+def cropped(values: np.ndarray, at: tuple[int, int]) -> Layer:
+    """uint8 [h, w] → Layer, cut to what is not zero. `at` is the (x, y) of the array's corner."""
     rows, columns = np.flatnonzero(values.any(1)), np.flatnonzero(values.any(0))
     if not rows.size:
         return Layer((*at, 0, 0), values[:0, :0])

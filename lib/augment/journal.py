@@ -11,6 +11,7 @@ the same size and time of change is taken for the same; any other is read and it
 """
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -20,11 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from lib.augment.options import AugmentError, Task
+from lib.augment.options import AugmentError, Task, tensor_path
 from lib.data.files import sha256
 
 NAME = ".journal.jsonl"
-OURS = ("images/", "regions/", "labels/", "pairs/")
+OURS = ("images/", "regions/", "tensors/", "labels/", "pairs/")
+SUFFIXES = {"images": ".png", "regions": ".png", "tensors": ".safetensors"}  # of all files in there
 RETRIED = ("error", "crash")  # kinds of failure that another run may not meet
 SYNC = 1.0  # s between two orders to the disk; a power cut may cost the records of that time, and so their work
 TABLES = ("manifest.csv", "manifest.parquet", "landmarks.csv", "failures.csv", "report.html", "run.json")
@@ -36,10 +38,12 @@ class Journal:
     Args:
         out_dir: Created if missing. A folder that is neither empty nor a run's is refused, with or without `force`.
         fingerprint: What shapes the outputs (`Options.fingerprint`).
-        force: Remove the files the journal lists, and no others, and start afresh.
+        force: Remove the files the journal lists, where it is damaged also those of manifest.csv, and no others, and
+            start afresh.
 
     Raises:
-        AugmentError: A folder of somebody else, other options without `force`, or a second run at the same time.
+        AugmentError: A folder of somebody else, other options or a damaged journal without `force`, a second run at the
+            same time.
     """
 
     def __init__(self, out_dir: Path, fingerprint: dict, force: bool = False) -> None:
@@ -50,6 +54,11 @@ class Journal:
         try:
             out_dir.mkdir(parents=True, exist_ok=True)
             foreign = sorted(path.name for path in out_dir.iterdir() if not path.name.startswith("."))
+            if not self.path.exists() and any((out_dir / name).exists() for name in ("run.json", "manifest.csv")):
+                raise AugmentError(
+                    f"{out_dir}: holds a run, but its {NAME} is missing (a copy without hidden files?); copy that too, "
+                    "or choose another OUT"
+                )
             if foreign and not self.path.exists():
                 raise AugmentError(
                     f"{out_dir}: holds files this tool did not write ({foreign[0]}, …); choose an empty or new folder"
@@ -74,7 +83,8 @@ class Journal:
     def start(self, task: Task, in_dir: Path) -> None:
         """Record that the task's files may appear from now on."""
         self.begun[task.source] = _seen(in_dir / task.source)
-        self._append({"kind": "start", "source": task.source, "files": list(task.outputs)})
+        tensors = [tensor_path(region) for _, region in task.variants.values()]  # with --tensors
+        self._append({"kind": "start", "source": task.source, "files": [*task.outputs, *tensors]})
 
     def add(self, record: dict) -> None:
         """Record a picture as done; its files are in place."""
@@ -97,7 +107,7 @@ class Journal:
                 continue
             yield record
 
-    def keep_valid(self, in_dir: Path, tasks: Iterable[Task]) -> None:
+    def keep_valid(self, in_dir: Path, tasks: Iterable[Task], prune: bool = False) -> int:
         """Drop the records that no longer hold, and remove their files: the picture changed or would now get another
         output name, an output is missing or differs, or the last attempt ended in an unexpected error (which may have
         passed). The record of a picture that has left IN stays as long as its outputs do.
@@ -105,6 +115,10 @@ class Journal:
         Args:
             in_dir: The folder of the pictures.
             tasks: Every picture in it.
+            prune: Drop the records of pictures that have left IN.
+
+        Returns:
+            How many records of such pictures are left.
         """
         names = {task.source: task.name for task in tasks}
         taken = set(names.values())
@@ -119,7 +133,7 @@ class Journal:
                 wanted.append(((in_dir / record["source"], record["source_sha256"]), seen[0]))
                 if record["name"] != names[record["source"]]:
                     return False
-            elif record["name"] in taken or not wanted:
+            elif prune or record["name"] in taken or not wanted:
                 return False
             with contextlib.suppress(OSError):
                 return all(_same(path, digest, known) for (path, digest), known in wanted)
@@ -137,6 +151,7 @@ class Journal:
         for source in dropped:
             del self.done[source]
         self._remove(sorted(stale - valid))
+        return len(self.done.keys() - names.keys())
 
     def _lock(self) -> None:
         try:
@@ -158,25 +173,43 @@ class Journal:
             listed.update(entry.get("files", ()))
             if entry.get("kind") == "picture" and "source" in entry:
                 done[entry["source"]] = offset
-        if before is None:
+        orphans = before is None and (listed or any((self.out_dir / name).exists() for name in TABLES))
+        if orphans and not force:
+            raise AugmentError(
+                f"{self.path}: damaged, its first line does not tell which options the folder was made with; choose "
+                "another OUT, or --force to remove what it and manifest.csv list and start afresh"
+            )
+        if before is None and not orphans:
+            self.file.truncate(0)
             self._append({"kind": "run", **fingerprint})
             return
         if force:
+            listed |= self._listed() if orphans else set()
             self.sweep(listed)
             self._remove(listed)
             self._remove(TABLES)
             self.file.truncate(0)
             self._append({"kind": "run", **fingerprint})
             return
-        changed = [name for name in fingerprint if before.get(name) != fingerprint[name]]
-        if changed:
-            now = ", ".join(f"{name} was {before.get(name)}, now {fingerprint[name]}" for name in changed)
+        del before["kind"]
+        if changed := _changes(before, fingerprint):
             raise AugmentError(
-                f"{self.out_dir}: holds a run with other options ({now}); give the same options to go on, another OUT, "
-                "or --force to remove that run's files and start afresh"
+                f"{self.out_dir}: holds a run with other options ({', '.join(changed)}); give the same options to go "
+                "on, another OUT, or --force to remove that run's files and start afresh"
             )
         self.sweep(listed)
         self.done = done
+
+    def _listed(self) -> set[str]:
+        """The files that manifest.csv tells of, and those of --pairs."""
+        found = {f"pairs/{path.name}" for path in self.out_dir.glob("pairs/pairs*") if path.suffix in (".csv", ".txt")}
+        with (
+            contextlib.suppress(OSError, ValueError, csv.Error),
+            open(self.out_dir / "manifest.csv", encoding="utf-8", newline="") as file,
+        ):
+            for row in csv.DictReader(file):
+                found |= {row.get(name) or "" for name in ("output", "region", "tensor", "original")}
+        return found
 
     def _lines(self) -> Iterator[tuple[int, dict]]:
         """(offset, entry) of each line; cuts off a torn last one, passes over a damaged one (its picture is redone)."""
@@ -224,6 +257,39 @@ class Journal:
                     path.unlink(missing_ok=True)
 
 
+def _changes(before: dict, now: dict) -> list[str]:
+    """What two runs were given, where it differs, in words of the command line."""
+    if before.get("format") != now.get("format"):
+        return [f"written by another version of this tool, format {before.get('format')}, now {now.get('format')}"]
+    differing = [name for name in dict.fromkeys((*now, *before)) if before.get(name) != now.get(name)]
+    if "checkpoint" in differing:  # what follows from it; each of them has a name of its own where it alone differs
+        differing = [name for name in differing if name not in ("checkpoint_sha256", "preset")]
+        if "rule-only" in (before["checkpoint"], now["checkpoint"]):
+            differing = [name for name in differing if name not in ("margin", "crop_scale", "size")]
+    if "replay" in differing:
+        differing = [name for name in differing if name != "preset"]
+    return [_told(name, before.get(name), now.get(name)) for name in differing]
+
+
+def _told(name: str, was: object, now: object) -> str:
+    option = f"--{name.replace('_', '-')}"
+    if name == "input":
+        return f"IN was {was}, now {now}"
+    if name in ("labels", "replay") and was and now:  # hashes of what they tell
+        return f"{option} tells of other faces now"
+    if name == "checkpoint_sha256":
+        return "--checkpoint has other weights now"
+    if name == "checkpoint" and "rule-only" in (was, now):
+        was, now = ("--rule-only" if value == "rule-only" else f"--checkpoint {value}" for value in (was, now))
+        return f"it was {was}, now {now}"
+
+    def word(value: object) -> str:
+        given = value is True or (value and name in ("labels", "replay"))
+        return "given" if given else "not given" if value is None or value is False else str(value)
+
+    return f"{option} was {word(was)}, now {word(now)}"
+
+
 def _same(path: Path, digest: str, known: list[int] | None) -> bool:
     """Whether a file is as it was. Without a digest it could not be read then, which may have passed."""
     return bool(digest) and ((known is not None and known == _seen(path)) or sha256(path) == digest)
@@ -241,5 +307,5 @@ def _seen(path: Path) -> list[int] | None:
 def _ours(relative: str) -> bool:
     """A path that only this tool can have written, whatever a damaged journal says."""
     path = Path(relative)
-    kind = path.suffix == ".png" or not relative.startswith(OURS[:2])
+    kind = SUFFIXES.get(path.parts[0] if path.parts else "", path.suffix) == path.suffix
     return relative in TABLES or (relative.startswith(OURS) and kind and ".." not in path.parts)

@@ -5,7 +5,8 @@ and the region of its mask:
 
     coco   keys of the annotation: mask_bbox [x, y, w, h] and mask_segmentation (compressed run lengths, of pycocotools)
     voc    in the <object>: <mask><bndbox/><polygon><pt><x/><y/></pt>…</polygon></mask>, holes as <polygon hole="1">
-    yolo   labels_seg beside labels: the mask's polygon in place of the face's box
+    yolo   labels_seg beside labels: the mask's polygon in place of the face's box; with images/ and data.yaml a set that
+           can be trained on as it is
     wider, fddb   their lists have no classes and stay as they are; face_labels.csv beside them: image, face, label,
            width, height, mask_x, mask_y, mask_w, mask_h, mask_rle (as COCO's counts)
 """
@@ -33,10 +34,11 @@ def write_labels(
     region_of: RegionOf,
     source: Path | str | None = None,
     source_format: str | None = None,
+    images: Path | str | None = None,
 ) -> list[Path]:
     """Write a set's labels; gives the files. The same table gives the same bytes; each file is written atomically.
 
-    In the source's own format each label file keeps its name, and every entry is copied as it stands in it, with all
+    In the source's own format each label file keeps its name (but see `write_yolo`), and every entry is copied as it stands in it, with all
     that only it knows (COCO's info, licences, key points; VOC's pose; WIDER FACE's codes; FDDB's ellipses): only class,
     the picture's name and the mask are set, and the box is the file's, whatever the table says. In another format,
     entries are made from the table; boxes that are empty are left out, and so are, in WIDER FACE and FDDB, those
@@ -57,6 +59,7 @@ def write_labels(
             mask, uint8 [H, W] at the picture's size, ≥ 128 inside; or None (then only the box is written).
         source: What the table was read from: the path given to `read_detection`. None: nothing to copy.
         source_format: Its format (default: `guess_format(source)`).
+        images: Where the table's pictures are, for YOLO, whose sets hold them: they get names there, too.
 
     Raises:
         ValueError: unknown format, a table without the columns, a region of another size, paths that leave their
@@ -78,4 +81,5 @@ def write_labels(
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     copied = source is not None and (source_format or guess_format(source)) == format
     root = labels_root(source, format) if copied else None
-    return _WRITERS[format](Path(out_dir), export_table(table, copied), region_of, root)
+    more = {"images": Path(images)} if format == "yolo" and images is not None else {}
+    return _WRITERS[format](Path(out_dir), export_table(table, copied), region_of, root, **more)

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.augment import pairs, report, scenes
+from lib.augment import pairs, replay, report, scenes
 from lib.augment.faces import NOT_CHOSEN, REDUCED
 from lib.augment.options import Options
-from lib.augment.tasks import AugmentError, list_sources
+from lib.augment.tables import ROWS, PartedTable
+from lib.augment.tasks import AugmentError, hidden_folders, list_sources
 from lib.data.files import write_json, write_table
-from lib.warp.landmarks import LANDMARK_COLUMNS, write_landmarks
+from lib.warp.landmarks import LANDMARK_COLUMNS
 
 COLUMNS = (
-    *("source", "identity", "output", "region", "original", "source_sha256", "output_sha256", "region_sha256"),
+    *("source", "identity", "output", "region", "tensor", "original"),
+    *("source_sha256", "output_sha256", "region_sha256", "tensor_sha256"),
     *("face", "variant", "status", "kind", "reason", "x", "y", "w", "h", "score", "template", "colour", "texture"),
     *("wear", "params", "order", "seed", "warp_seed", "noise_seed", "checkpoint", "checkpoint_sha256", "margin"),
     *("crop_scale", "size", "mask_x", "mask_y", "mask_w", "mask_h", "mask_rle", "width", "height", "notes", "seconds"),
@@ -28,11 +30,11 @@ WHOLE = (
     *("face", "variant", "mask_x", "mask_y", "mask_w", "mask_h", "width", "height", "size"),
     *("order", "seed", "warp_seed", "noise_seed"),
 )
-BOX = ("x", "y", "w", "h")
-TEXT = (
-    *("output", "region", "original", "output_sha256", "region_sha256", "kind", "reason", "template", "colour"),
-    *("texture", "wear", "params", "mask_rle"),
-)
+FRACTIONS = ("x", "y", "w", "h", "score", "margin", "crop_scale", "seconds")
+# What each of them reads of the manifest: its longest columns stay on the disk.
+PAIRS = ("source", "variant", "status", "output", "original")
+SCENES = (*PAIRS, "face", "mask_x", "mask_y", "mask_w", "mask_h", "mask_rle", "width", "height")
+REPORT = (*PAIRS, "identity", "face", "kind", "reason", "x", "y", "w", "h", "template", "colour", "texture", "wear")
 FAILURES = ("file", "face", "kind", "reason")
 PACKAGES = ("numpy", "torch", "pillow", "scipy", "dlib-bin", "pandas", "safetensors")
 
@@ -40,8 +42,10 @@ PACKAGES = ("numpy", "torch", "pillow", "scipy", "dlib-bin", "pandas", "safetens
 @dataclass
 class Summary:
     """What a run came to. Counts are over everything in OUT, also what an earlier run had done; `seconds` and
-    `done_now` are of this run. `model`: which weights made the masks, in words. `faces_left`: not among --share.
-    `masks`: on all variants. `pairs`: written of each kind, and left out."""
+    `done_now` are of this run. `model`: which weights made the masks, in words. `pictures_gone`: no longer in IN.
+    `faces_labelled`: None without labels; then `faces_found` are those of them whose landmarks are known. `faces_left`:
+    not among --share. `masks`: on all variants. `pairs`: written of each kind, and left out. `notes`: what else is to
+    be told."""
 
     out_dir: Path
     model: str = ""
@@ -50,6 +54,8 @@ class Summary:
     pictures_masked: int = 0
     pictures_copied: int = 0
     pictures_reduced: int = 0
+    pictures_gone: int = 0
+    faces_labelled: int | None = None
     faces_found: int = 0
     faces_masked: int = 0
     faces_left: int = 0
@@ -58,11 +64,23 @@ class Summary:
     failures: dict[str, int] = field(default_factory=dict)
     done_now: int = 0
     seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def seconds_per_picture(self) -> float:
         """Wall-clock seconds per picture of this run, all workers together; 0 where there was nothing left to do."""
         return self.seconds / self.done_now if self.done_now else 0.0
+
+    def all_notes(self) -> list[str]:
+        """What a user should know beside the counts."""
+        reduced, gone, told = self.pictures_reduced, self.pictures_gone, []
+        if reduced:
+            were = "large picture was" if reduced == 1 else "large pictures were"
+            told += [f"{reduced} {were} searched at reduced size: --detect-side finds smaller faces there"]
+        if gone:
+            have = "picture is no longer" if gone == 1 else "pictures are no longer"
+            told += [f"{gone} {have} in IN, what was made of it stays in OUT and is counted: --prune removes it"]
+        return told + self.notes
 
     def __str__(self) -> str:
         """One screen."""
@@ -71,7 +89,7 @@ class Summary:
         earlier = self.pictures - self.done_now
         pace = f"{self.done_now} pictures in {self.seconds:.1f} s, {self.seconds_per_picture:.2f} s each"
         copied = f", copied untouched {self.pictures_copied}" if self.pictures_copied else ""
-        hint = "large pictures were searched at reduced size: --detect-side finds smaller faces in them"
+        labelled = "" if self.faces_labelled is None else f"{self.faces_labelled} labelled, "
         left = f", {self.faces_left} left without by --share" if self.faces_left else ""
         masks = f", {self.masks} masks in all variants" if self.masks != self.faces_masked else ""
         paired = ", ".join(f"{kind} {count}" for kind, count in self.pairs.items())
@@ -79,9 +97,9 @@ class Summary:
         return "\n".join(
             [
                 f"pictures   {self.pictures}, {with_face}, masked {self.pictures_masked}{copied}",
-                f"faces      {self.faces_found} found, {self.faces_masked} masked{left}{masks}",
+                f"faces      {labelled}{self.faces_found} found, {self.faces_masked} masked{left}{masks}",
                 f"failures   {reasons}" + ("; each with its reason in failures.csv" if self.failures else ""),
-                *([f"note       {self.pictures_reduced} {hint}"] if self.pictures_reduced else []),
+                *(f"note       {note}" for note in self.all_notes()),
                 *([f"pairs      {paired}"] if self.pairs else []),
                 *([f"model      {self.model}"] if self.model else []),
                 f"this run   {pace}" + (f"; {earlier} were done before" if earlier > 0 else ""),
@@ -106,17 +124,25 @@ def finish_run(out_dir: Path, in_dir: Path, journal, run: dict, summary: Summary
         AugmentError: Labels or pairs cannot be read any more, or contradict the pictures.
     """
     finished, extra, table = run["status"] == "finished", [], None
+    summary.faces_labelled = None if options.labels is None else 0
     if finished and options.labels is not None:
         table = scenes.read_scenes(in_dir, options)
         extra = scenes.labelled(table, in_dir)[1] + scenes.unlabelled(list_sources(in_dir), table)
-    manifest, failures = write_tables(out_dir, journal.read(), run, summary, extra)
+    if options.replay is not None:
+        extra += replay.missed(options, {(failure["file"], failure["kind"]) for failure in extra})
+    failures = write_tables(out_dir, journal.read(), run, summary, extra)
     try:
         if finished:
-            paths = [] if table is None else scenes.write_scenes(out_dir, table, manifest, options)
+            if hidden := hidden_folders(in_dir):
+                which = "hidden folder" if len(hidden) == 1 else "hidden folders"
+                summary.notes += [f"{len(hidden)} {which} with pictures in IN passed over ({hidden[0]}, …)"]
+            paths = [] if table is None else scenes.write_scenes(out_dir, table, read_table(out_dir, SCENES), options)
             if options.pairs is not None:
-                written, summary.pairs = pairs.write_pairs(out_dir, in_dir, options.pairs, manifest)
+                written, summary.pairs = pairs.write_pairs(out_dir, in_dir, options.pairs, read_table(out_dir, PAIRS))
                 paths += written
-            report.write_report(out_dir, in_dir, manifest, failures, summary, options.seed)
+                if not options.originals:
+                    summary.notes += [pairs.NO_TEXT]
+            report.write_report(out_dir, in_dir, read_table(out_dir, REPORT), failures, summary, options.seed)
             journal.note([path.relative_to(out_dir).as_posix() for path in paths])
     except (ValueError, OSError) as error:
         raise AugmentError(f"the pictures are done, but not what lies beside them: {error}") from error
@@ -127,43 +153,61 @@ def finish_run(out_dir: Path, in_dir: Path, journal, run: dict, summary: Summary
 
 def write_tables(
     out_dir: Path, records: Iterable[dict], run: dict, summary: Summary, extra: Iterable[dict] = ()
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write manifest.csv and .parquet, landmarks.csv and failures.csv; fills in the summary's counts. Gives manifest
-    and failures.
+) -> pd.DataFrame:
+    """Write manifest.csv and .parquet, landmarks.csv and failures.csv; gives the failures.
 
-    records: the journal's, sorted by source. extra: failures of pictures that are in no record.
+    records: the journal's, sorted by source. summary: its counts are filled in. extra: failures of pictures that are in no record.
     """
-    rows, failures, images, points = [], [*extra], [], []
-    for failure in failures:
-        summary.failures[failure["kind"]] = summary.failures.get(failure["kind"], 0) + 1
-    for record in map(_printable, records):  # one at a time: a journal of a million faces does not fit into memory
-        rows += _rows(record, run["fingerprint"])
-        failures += [{"file": record["source"], **failure} for failure in record["failures"]]
-        known = [face for face in record["faces"] if face["landmarks"]]
-        images += [(record["source"], face["face"]) for face in known]
-        points += [np.array(face["landmarks"], np.float32).ravel() for face in known]
-        _count(record, summary)
-
-    # Objects first: pandas would make a column with a missing value float, and round the 63-bit seeds.
-    manifest = pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(WHOLE, "Int64"))
-    manifest = manifest.astype(dict.fromkeys((*BOX, "score", "margin", "crop_scale", "seconds"), float))
-    manifest[list(TEXT)] = manifest[list(TEXT)].fillna("")
-    manifest = manifest.infer_objects()
-    if (manifest[list(BOX)].fillna(0) % 1 == 0).all(axis=None):  # labelled boxes may be fractions
-        manifest = manifest.astype(dict.fromkeys(BOX, "Int64"))
-    write_table(out_dir / "manifest.csv", manifest)
-    write_table(out_dir / "manifest.parquet", manifest)
-    landmarks = pd.DataFrame(np.reshape(points, (-1, 136)), columns=LANDMARK_COLUMNS[2:], dtype=np.float32)
-    faces = pd.DataFrame(images, columns=LANDMARK_COLUMNS[:2])
-    write_landmarks(out_dir / "landmarks.csv", pd.concat([faces, landmarks], axis=1))
+    failures = [tuple(failure[name] for name in FAILURES) for failure in extra]
+    for _, _, kind, _ in failures:
+        summary.failures[kind] = summary.failures.get(kind, 0) + 1
+    reasons: dict[str, str] = {}  # one object for each
+    files = [out_dir / name for name in ("manifest.csv", "manifest.parquet", "landmarks.csv")]
+    with PartedTable(*files[:2]) as manifest, PartedTable(files[2]) as landmarks:
+        rows, marks, parts = [], [], 0
+        for record in map(_printable, records):  # in parts: a journal of a million faces does not fit into memory
+            rows += _rows(record, run["fingerprint"])
+            source = record["source"]
+            marks += [(source, face["face"], face["landmarks"]) for face in record["faces"] if face["landmarks"]]
+            for failure in record["failures"]:
+                reason = reasons.setdefault(failure["reason"], failure["reason"])
+                failures.append((source, failure["face"], failure["kind"], reason))
+            _count(record, summary)
+            if len(rows) >= ROWS:
+                manifest.add(_manifest(rows))
+                landmarks.add(_landmarks(marks))
+                rows, marks, parts = [], [], parts + 1
+        if rows or not parts:
+            manifest.add(_manifest(rows))
+            landmarks.add(_landmarks(marks))
     missed = pd.DataFrame(failures, columns=FAILURES).sort_values(["file", "face"], kind="stable", ignore_index=True)
     write_table(out_dir / "failures.csv", missed)
-    return manifest, missed
+    return missed
+
+
+def read_table(out_dir: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """Some columns of the manifest."""
+    return pd.read_parquet(out_dir / "manifest.parquet", columns=list(columns))
+
+
+def _landmarks(marks: list[tuple]) -> pd.DataFrame:
+    points = np.array([points for _, _, points in marks], np.float32).reshape(-1, 136)
+    faces = pd.DataFrame([mark[:2] for mark in marks], columns=LANDMARK_COLUMNS[:2])
+    return pd.concat([faces, pd.DataFrame(points, columns=LANDMARK_COLUMNS[2:])], axis=1)
+
+
+def _manifest(rows: list[dict]) -> pd.DataFrame:
+    """Of each column one type, whatever the rows hold: labelled boxes may be fractions, or 1e19."""
+    # Objects first: pandas would make a column with a missing value float, and round the 63-bit seeds.
+    manifest = pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(WHOLE, "Int64"))
+    manifest = manifest.astype(dict.fromkeys(FRACTIONS, float))
+    text = [name for name in COLUMNS if name not in (*WHOLE, *FRACTIONS)]
+    return manifest.astype(dict.fromkeys(text, object)).fillna(dict.fromkeys(text, "")).astype(dict.fromkeys(text, str))
 
 
 def write_run(out_dir: Path, run: dict, summary: Summary) -> None:
     """Write run.json: `run`, versions and counts."""
-    counts = {name: value for name, value in asdict(summary).items() if name not in ("out_dir", "model")}
+    counts = {name: value for name, value in asdict(summary).items() if name not in ("out_dir", "model", "notes")}
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(out_dir / "run.json", {**run, "finished": finished, "versions": _versions(), "counts": counts})
 
@@ -176,8 +220,13 @@ def _count(record: dict, summary: Summary) -> None:
     summary.pictures_with_faces += bool(faces)
     summary.pictures_masked += bool(masked)
     summary.pictures_copied += bool(record["variants"]) and not masked
-    summary.pictures_reduced += any(note.startswith(REDUCED) for note in record["notes"])
-    summary.faces_found += len({face["face"] for face in faces})
+    room = min(record["size"] or [0]) >= scenes.SMALLEST_PX  # else a face does not fit in, at whatever size
+    summary.pictures_reduced += room and any(note.startswith(REDUCED) for note in record["notes"])
+    told = {face["face"] for face in faces}
+    if summary.faces_labelled is not None:
+        summary.faces_labelled += len(told)
+        told = {face["face"] for face in faces if face["landmarks"]}
+    summary.faces_found += len(told)
     summary.faces_masked += len(masked)
     summary.faces_left += sum(face["kind"] == NOT_CHOSEN for face in faces)
     summary.masks += sum(face["status"] == "masked" for face in faces)
@@ -203,7 +252,7 @@ def _rows(record: dict, fingerprint: dict) -> list[dict]:
         "seconds": record["seconds"],
     }
     rows = []
-    told = {variant: dict(zip(("output", "region"), paths)) for variant, paths in variants.items()}
+    told = {variant: dict(zip(("output", "region", "tensor"), paths)) for variant, paths in variants.items()}
     for paths in told.values():
         paths |= {f"{name}_sha256": files[path] for name, path in [*paths.items()]}
     for face in record["faces"]:

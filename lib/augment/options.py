@@ -4,20 +4,22 @@ Everything here is decided before the first picture is read, so that a mistyped 
 """
 
 import os
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lib.augment import pairs, replay, scenes
-from lib.augment.tasks import AugmentError, Task, check_folders, face_seed, list_sources, name_tasks
+from lib.augment.tasks import INNERMOST, AugmentError, Task, check_folders, face_seed, list_sources, name_tasks
 from lib.data.files import read_json, sha256
-from lib.warp import IMFD_SHARES, WarpConfig, preset, template
+from lib.warp import WarpConfig, non_mask_path, preset, template
 from lib.warp.landmarks import predictor_path
 from lib.warp.looks import parse_mix
+from lib.warp.params import parse_wear
 from lib.warp.sources import open_source
 
 __all__ = ["AugmentError", "Options", "Task", "face_seed", "find_pictures"]
 
-FORMAT = 3  # of the output folder; a run never goes on in a folder of another format
+FORMAT = 4  # of the output folder; a run never goes on in a folder of another format
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Options:
         copy_missed: Also write pictures in which nothing was masked, unchanged. With labels they always are.
         per_image: Variants of each picture, with different masks.
         originals: Also write the untouched pictures, into the same tree.
+        identity: Which folder on a picture's path tells who is on it, see `lib.augment.tasks.identity_of`.
         pairs: A pairs file of a recognition set (see `lib.data.pairs`), to be extended to masked faces.
         labels: Label files of scenes (see `lib.data.detection`): their faces are masked, and the labels written anew.
         labels_format: Of `lib.data.detection.FORMATS`; None: told by the files' names.
@@ -67,9 +70,12 @@ class Options:
         masks: Which masks, as `lib.warp.looks.parse_mix` reads them ("surgical_blue=5, cloth/floral=2, kn95";
             "cloth#aa3355@0.6/stripes@0.5=2": a colour and a print on it, how much of each the cloth takes, how often);
             None for the preset's own.
-        wear: How they are worn: "Mask", another of `lib.warp.geometry.WEAR_TYPES`, or "imfd" for a mixture of the three
-            wrong ways in MaskedFace-Net's proportions.
+        wear: How they are worn: "Mask", another of `lib.warp.geometry.WEAR_TYPES`, "imfd" for a mixture of the three
+            wrong ways in MaskedFace-Net's proportions, or "Mask=3, Mask_Chin=1" (see `lib.warp.params.parse_wear`).
+        tensors: Also write the boolean non-mask tensor of each picture, `OUT/tensors/NAME.safetensors`
+            (`lib.warp.load_non_mask`): bool [H, W], True where the region is 0, so where nothing changed.
         limit: Only the first pictures of the sorted list.
+        prune: Remove what an earlier run made of pictures that are no longer in IN, files and rows.
         force: Start afresh in a folder that holds a run with other options; removes only files this tool wrote.
         progress: Show a progress bar on stderr.
     """
@@ -89,6 +95,7 @@ class Options:
     copy_missed: bool = False
     per_image: int = 1
     originals: bool = False
+    identity: int = INNERMOST
     pairs: Path | str | None = None
     labels: Path | str | None = None
     labels_format: str | None = None
@@ -106,7 +113,9 @@ class Options:
     preset: str | None = None
     masks: str | None = None
     wear: str = "Mask"
+    tensors: bool = False
     limit: int | None = None
+    prune: bool = False
     force: bool = False
     progress: bool = True
 
@@ -143,6 +152,10 @@ class Options:
             raise AugmentError("--margin is a fraction of the face's width (at most 1), --crop-scale at most 10")
         if self.size is not None and (self.size < 24 or self.size % 4):
             raise AugmentError(f"--size must be at least 24 and divisible by 4, got {self.size}")
+        if self.identity == 0:
+            raise AugmentError("--identity counts from 1, the first folder, or from -1, the one that holds the picture")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
+            raise AugmentError(f"--device: expected auto, cpu, cuda or cuda:1, …, got {self.device!r}")
         self._check_uses()
         if self.replay is not None:
             return replay.restored(self)._filled()
@@ -150,6 +163,9 @@ class Options:
 
     def _check_uses(self) -> None:
         scenes.parse_share(self.share)
+        least = scenes.least_side(self)
+        if self.max_face is not None and self.max_face < least:
+            raise AugmentError(f"--max-face {self.max_face} lies below --min-face {least}: no face could be masked")
         if self.originals and self.copy_missed:
             raise AugmentError("--originals writes every picture; leave out --copy-missed")
         if self.labels is not None:
@@ -162,7 +178,14 @@ class Options:
 
     def _filled(self) -> "Options":
         weights = None if self.rule_only else _weights(self.checkpoint)
-        filled = replace(self, checkpoint=weights, preset=self.preset or _preset_of(weights))
+        if weights is not None and self.scheduler is None:  # else the workers' matter, which may be elsewhere
+            from lib.gan.config import pick_device  # here: takes torch with it
+
+            try:
+                pick_device(str(self.device))
+            except ValueError as error:
+                raise AugmentError(f"--{error}") from None
+        filled = replace(self, checkpoint=weights, preset=self.preset or preset_of(weights))
         filled.warp_config()
         if self.replay is not None:
             if weights is not None:
@@ -186,7 +209,7 @@ class Options:
             for item in changes.get("mix", ()):
                 template(item.template)
             changes |= {} if self.max_yaw is None else {"max_yaw": self.max_yaw}
-            changes["wear"] = IMFD_SHARES if self.wear == "imfd" else {self.wear: 1.0}
+            changes["wear"] = parse_wear(self.wear)
             return preset(self.preset or "ours", **changes)
         except (ValueError, OSError) as error:
             raise AugmentError(" ".join(str(error).split())) from None
@@ -204,8 +227,10 @@ class Options:
             "preset",
             "masks",
             "wear",
+            "tensors",
             "per_image",
             "originals",
+            "identity",
             "share",
             "min_face",
             "max_face",
@@ -223,7 +248,12 @@ class Options:
         }
 
 
-def _preset_of(weights: Path | None) -> str:
+def tensor_path(region: str) -> str:
+    """Where the non-mask tensor beside a region lies, relative to OUT: regions/a/b.png → tensors/a/b.safetensors."""
+    return non_mask_path(Path("tensors", *Path(region).parts[1:])).as_posix()
+
+
+def preset_of(weights: Path | None) -> str:
     """What a generator's training pictures were made with: told by its model card, or by the study it lies in."""
     if weights is None:
         return "ours"
@@ -273,7 +303,7 @@ def find_pictures(in_dir: Path, out_dir: Path, options: Options | None = None) -
     if o.replay is not None:
         return replay.replay_tasks(in_dir, o)
     if o.labels is None:
-        return name_tasks(list_sources(in_dir), o.per_image, o.originals)
+        return name_tasks(list_sources(in_dir), o.per_image, o.originals, o.identity)
     faces, missing = scenes.labelled(scenes.read_scenes(in_dir, o), in_dir)
     if not faces:
         first = f" (the first: {missing[0]['file']}, {missing[0]['reason']})" if missing else ""

@@ -24,15 +24,20 @@ from lib.data.pairs import read_pairs
 
 KINDS = ("unmasked-masked", "masked-masked")
 COLUMNS = ("kind", "fold", "same", "path1", "path2", "source1", "source2")
+NO_TEXT = "pairs_unmasked_masked.txt is not written: it needs the untouched pictures in OUT, --originals"
 _SETS = ("lfw", "mfr2", "mlfw")
 _NUMBERED = re.compile(r"(.+)_([0-9]{4,9})")
 
 
 def read_any(path: Path | str, in_dir: Path) -> pd.DataFrame:
     """`lib.data.pairs.read_pairs` by the set whose layout finds most pictures in IN. AugmentError where none fits."""
-    tables = []
     try:
+        with Path(path).open("rb") as file:
+            if b"\0" in file.read(4096):
+                raise AugmentError(f"--pairs {path}: is no text; give the list of pairs, as LFW's pairs.txt")
         tables = [read_pairs(path, in_dir, kind) for kind in _SETS]
+    except AugmentError:
+        raise
     except (ValueError, OSError) as error:
         raise AugmentError(f"--pairs: {' '.join(str(error).split())}") from None
     return min(tables, key=lambda table: int((table["reason"] != "").sum()))

@@ -53,7 +53,7 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
     run["options"] = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()}
     started, done_now = time.perf_counter(), 0
     with Journal(out_dir, run["fingerprint"], options.force) as journal:
-        journal.keep_valid(in_dir, tasks)
+        gone = journal.keep_valid(in_dir, tasks, options.prune)
         todo = [task for task in tasks[: options.limit] if task.source not in journal.done]
         known = len(tasks[: options.limit]) - len(todo)
         bar = tqdm(total=known + len(todo), initial=known, unit="picture", disable=not options.progress, smoothing=0.05)
@@ -68,7 +68,8 @@ def augment_folder(in_dir: Path | str, out_dir: Path | str, options: Options) ->
             bar.close()
             load_translator.cache_clear()
             model = _told(run["fingerprint"], by_default)
-            summary = Summary(out_dir, model, done_now=done_now, seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            summary = Summary(out_dir, model, pictures_gone=gone, done_now=done_now, seconds=seconds)
             finish_run(out_dir, in_dir, journal, run, summary, options)
     return summary
 

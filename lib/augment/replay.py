@@ -28,8 +28,8 @@ NEEDED = ("source", "identity", "output", "region", "original", "source_sha256",
           "checkpoint_sha256", "margin", "crop_scale", "size")  # fmt: skip
 # What the manifest tells instead, and what would change nothing.
 FIXED = ("seed", "margin", "crop_scale", "size", "per_image", "originals")
-DRAWN = ("preset", "masks", "wear", "share", "min_face", "max_face", "max_yaw", "largest_only", "copy_missed",
-         "landmarks", "landmark_cache")  # fmt: skip
+DRAWN = ("identity", "preset", "masks", "wear", "share", "min_face", "max_face", "max_yaw", "largest_only",
+         "copy_missed", "landmarks", "landmark_cache")  # fmt: skip
 _TEXT = ("source", "identity", "output", "region", "original", "source_sha256", "status", "kind", "reason", "params",
          "checkpoint", "checkpoint_sha256", "mask_rle")  # fmt: skip
 _TOLD = 20  # pictures named in a refusal
@@ -114,6 +114,23 @@ def replay_tasks(in_dir: Path, options: Options) -> list[Task]:
     tasks = [_task(source, rows, known) for source, rows in table.groupby("source", sort=True)]
     _check_sources(in_dir, tasks)
     return tasks
+
+
+def missed(options: Options, known: set[tuple[str, str]]) -> list[dict]:
+    """Failures of the pictures that the manifest has no row of, from the failures.csv beside it, where there is one.
+
+    known: (file, kind) of those that are told already.
+    """
+    path = Path(options.replay).with_name("failures.csv")
+    if not path.is_file():
+        return []
+    try:
+        table = pd.read_csv(path, dtype={"file": str, "kind": str, "reason": str}, keep_default_na=False)
+        table = table[~table["file"].isin(read_manifest(options.replay)["source"])]
+        rows = [dict(zip(table, row)) for row in table[["file", "face", "kind", "reason"]].values.tolist()]
+    except (OSError, ValueError, KeyError) as error:
+        raise AugmentError(f"--replay: {path} cannot be read ({error}); move it away") from None
+    return [row for row in rows if (row["file"], row["kind"]) not in known]
 
 
 def _task(source: str, rows: pd.DataFrame, known: dict) -> Task:

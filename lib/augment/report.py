@@ -40,7 +40,7 @@ td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); ver
   overflow-wrap: anywhere } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; width: 6rem }
 td.bar { width: 40% } td.bar i { display: block; height: .7rem; margin-top: .4rem; background: var(--bar);
   border-radius: 2px }
-.tiles { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: min-content }
+.tiles { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; width: min-content; min-width: 120px }
 figure > div { display: flex; gap: 2px } img { width: 120px; height: 120px; object-fit: contain; display: block;
   background: var(--line); border-radius: 3px } figcaption { font-size: .75rem; overflow-wrap: anywhere;
   padding-top: .2rem }

@@ -34,6 +34,7 @@ CUTS = (2.2, 1.8, 1.4)  # sides of the cut-out, in longer sides of the box; the 
 SEEN_PX = 640  # longest side of a cut-out that the detector sees; a smaller one is enlarged to 320 px
 SMALLEST_PX = 24  # default of --min-face in labelled scenes
 DAMAGED = "label file is damaged"
+UNUSABLE = "unusable box"  # kind of the labelled faces that are at no place in the picture
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def labelled(table: pd.DataFrame, in_dir: Path) -> tuple[dict[str, tuple[Labelle
 
 
 def _labelled(row: tuple) -> Labelled:
-    kind, reason = ("unusable box", row.reason) if row.reason else ("", "")
+    kind, reason = (UNUSABLE, row.reason) if row.reason else ("", "")
     if row.kind == MASKED:
         kind, reason = "already masked", f"labelled {row.label}"
     return Labelled(int(row.face), *(float(getattr(row, side)) for side in "xywh"), kind, reason)
@@ -123,10 +124,14 @@ def unlabelled(sources: list[str], table: pd.DataFrame) -> list[dict]:
     return [{"file": source, **row} for source in sources if source not in known]
 
 
+def least_side(options: Options) -> int:
+    """What --min-face is, given or by default, px."""
+    return options.min_face if options.min_face is not None else SMALLEST_PX * (options.labels is not None)
+
+
 def refusal(box: tuple[float, ...], options: Options) -> tuple[str, str]:
     """(kind, reason) against a mask on a face of this size; two empty texts where it may have one."""
-    least = options.min_face if options.min_face is not None else SMALLEST_PX * (options.labels is not None)
-    side = min(box[2:])
+    least, side = least_side(options), min(box[2:])
     if side < least:
         return "too small", f"the box is {side:.4g} px on its shorter side, --min-face {least}"
     if options.max_face is not None and side > options.max_face:
@@ -229,7 +234,8 @@ def write_scenes(out_dir: Path, table: pd.DataFrame, manifest: pd.DataFrame, opt
         own = zip(found, classes[part.index], part["label"])
         part["label"] = [MASKED if row or kind == MASKED else kind or label for row, kind, label in own]
         for name in ("mask_x", "mask_y", "mask_w", "mask_h"):
-            part[name] = [float(getattr(row, name)) if row else float("nan") for row in found]
+            values = [getattr(row, name) if row else float("nan") for row in found]
+            part[name] = pd.to_numeric(pd.Series(values, part.index, dtype="Float64")).astype(float)
         part["width"], part["height"] = ([int(sizes[source][k]) for source in part["image"]] for k in (0, 1))
         part["image"] = part["image"].map(images)
         parts.append(part)
@@ -244,5 +250,6 @@ def write_scenes(out_dir: Path, table: pd.DataFrame, manifest: pd.DataFrame, opt
 
     paths = []
     for name in check_formats(options):
-        paths += write_labels(name, out_dir / "labels" / name, table, region_of, options.labels, options.labels_format)
+        given = (options.labels, options.labels_format, out_dir / "images")
+        paths += write_labels(name, out_dir / "labels" / name, table, region_of, *given)
     return paths

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.augment.composite import Layer, cut_square, extend, merge, paste, quantise, square_around
+from lib.augment.composite import Layer, cropped, cut_square, merge, paste, square_around
 from lib.augment.faces import Asked, drawn, fail, found_faces, labelled_faces, stored_faces
-from lib.augment.options import Options
+from lib.augment.laying import lay_masks
+from lib.augment.options import Options, tensor_path
 from lib.augment.polygons import THRESHOLD, region_rle
+from lib.augment.scenes import UNUSABLE
 from lib.augment.tasks import AugmentError, Task
 from lib.data.files import sha256, write_png
 from lib.data.images import ImageError, read_image, resize
-from lib.warp import WarpError, apply_warps
+from lib.warp import WarpError, save_non_mask
 
 
 @dataclass
@@ -103,19 +105,20 @@ def _lay(stepped: Stepped, asked: list[Asked], options: Options, size: int | Non
     """Put the masks of one variant on the picture."""
     if not asked:
         return
-    (masked,), worn = apply_warps([stepped.pixels], [(0, face.landmarks, face.params) for face in asked])
-    shape = stepped.pixels.shape[:2]
+    known = {row["face"]: row["box"] for row in stepped.record["faces"] if row["box"] and row["kind"] != UNUSABLE}
+    places = {number: place for place, number in enumerate(sorted(known))}
+    boxes = np.array([known[number] for number in places], float).round(2)  # a table's last digit must not matter
+    own = [places[face.row["face"]] for face in asked]
+    margins = None if size is None else [options.margin * _width(face.landmarks) for face in asked]
+    masked, weights = lay_masks(stepped.pixels, [(f.landmarks, f.params) for f in asked], boxes, own, margins)
     laid = []
-    for face, mask in zip(asked, worn, strict=True):
+    for face, weight in zip(asked, weights, strict=True):
         row = face.row
-        if isinstance(mask, WarpError):
-            row["kind"], row["reason"] = mask.kind, mask.reason
-            fail(stepped.record, mask.kind, mask.reason, row["face"])
+        if isinstance(weight, WarpError):
+            row["kind"], row["reason"] = weight.kind, weight.reason
+            fail(stepped.record, weight.kind, weight.reason, row["face"])
             continue
-        weight = quantise(np.maximum(mask.alpha, mask.shadow), mask.window[:2])
-        if size is not None:
-            weight = extend(weight, options.margin * _width(face.landmarks), shape)
-        row["mask_box"], row["status"] = list(weight.box), "masked"
+        row["status"] = "masked"
         laid.append(Masked(row["face"], weight, noise_seed=row["noise_seed"], variant=row["variant"]))
         if size is not None:
             laid[-1].square = square_around(face.landmarks, weight.box, options.crop_scale)
@@ -126,7 +129,7 @@ def _lay(stepped: Stepped, asked: list[Asked], options: Options, size: int | Non
 
 
 def finish(stepped: Stepped, fakes: Sequence[np.ndarray], out_dir: Path, options: Options) -> dict:
-    """Write the pictures and their regions; gives the record, ready for the journal.
+    """Write the pictures, their regions and tensors; gives the record, ready for the journal.
 
     Args:
         stepped: From `step_one`.
@@ -177,21 +180,27 @@ def _write_variants(stepped: Stepped, fakes: Sequence[np.ndarray], out_dir: Path
             else:
                 pixels[face.weight.window] = face.patch
             merge(region, face.weight)
-        for path, array in zip(paths, (np.dstack([pixels, *alpha]) if alpha else pixels, region)):
+        written = dict(zip(paths, (np.dstack([pixels, *alpha]) if alpha else pixels, region)))
+        if o.tensors:
+            written[tensor_path(paths[1])] = region == 0
+        for path, array in written.items():
             record["files"][path] = _write(out_dir, path, array)
-        if o.labels is not None:
-            _tell_regions(record, variant, [face for _, face in faces], region.shape)
-        record["variants"][str(variant)] = list(paths)
+        _tell_regions(record, variant, [face for _, face in faces], region.shape, codes=o.labels is not None)
+        record["variants"][str(variant)] = list(written)
 
 
-def _tell_regions(record: dict, variant: int, faces: list[Masked], shape: tuple[int, int]) -> None:
-    """Each mask's own region, where no nearer one covers it, as COCO's run lengths."""
+def _tell_regions(record: dict, variant: int, faces: list[Masked], shape: tuple[int, int], codes: bool) -> None:
+    """Each mask's own region, `THRESHOLD` and more where no nearer mask covers it: the box of its pixels (none where
+    there are none), with `codes` also COCO's run lengths."""
     top = np.zeros(shape, np.uint16)
     for number, face in enumerate(faces, 1):
         top[face.weight.window][face.weight.values >= THRESHOLD] = number
     rows = {row["face"]: row for row in record["faces"] if row["variant"] == variant}
     for number, face in enumerate(faces, 1):
-        rows[face.index]["mask_rle"] = region_rle((top == number).astype(np.uint8) * np.uint8(255))
+        own = cropped((top[face.weight.window] == number).astype(np.uint8), face.weight.box[:2])
+        rows[face.index]["mask_box"] = list(own.box) if own.values.size else None
+        if codes:
+            rows[face.index]["mask_rle"] = region_rle((top == number).astype(np.uint8) * np.uint8(255))
 
 
 def rule_based(task: Task, in_dir: Path, out_dir: Path, options: Options) -> dict:
@@ -214,7 +223,7 @@ def _width(landmarks: np.ndarray) -> float:
 def _write(out_dir: Path, path: str, array: np.ndarray) -> str:
     target = out_dir / path
     try:
-        write_png(target, array)
+        (save_non_mask if array.dtype == np.bool_ else write_png)(target, array)
         return sha256(target)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:

@@ -3,7 +3,9 @@
 Everything here is decided before the first picture is read, so that a mistyped command costs a second, not an hour.
 """
 
+import contextlib
 import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -15,6 +17,7 @@ from typing import NamedTuple
 from lib.data.images import IMAGE_SUFFIXES, list_images
 
 _NUMBERED = re.compile(r"(?P<name>.+)_(?P<number>[0-9]{4,8})")  # of LFW and MFR2: Ann_Lee/Ann_Lee_0001
+INNERMOST = -1  # the folder that holds a picture
 STEP = 1000  # between the numbers of an original and of its first variant
 
 
@@ -40,7 +43,7 @@ class Task:
     """One picture to do. Paths are relative and POSIX.
 
     source: of the picture in IN. name: of the PNG in `OUT/images` and `OUT/regions`. more: those of further variants.
-    original: of the untouched picture in `OUT/images`, "" for none. identity: who it is, the first folder of its path.
+    original: of the untouched picture in `OUT/images`, "" for none. identity: who it is, see `identity_of`.
     labels: its faces, where label files tell them. stored: its faces as a manifest has them, where they are to be made
     again (`lib.augment.replay`); sha256: of the picture they were made from.
     """
@@ -81,7 +84,9 @@ def variant_seed(seed: int, source: str, face: int, variant: int, use: str = "wa
     return face_seed(seed, source, face, use if variant == 1 else f"{use} {variant}")
 
 
-def name_tasks(sources: Sequence[str], per_image: int = 1, originals: bool = False) -> list[Task]:
+def name_tasks(
+    sources: Sequence[str], per_image: int = 1, originals: bool = False, identity: int = INNERMOST
+) -> list[Task]:
     """A task for each picture, in the order given.
 
     The PNG keeps the picture's name: `a/b.jpg` → `a/b.png`; only the last suffix is dropped. With several variants, or
@@ -89,6 +94,8 @@ def name_tasks(sources: Sequence[str], per_image: int = 1, originals: bool = Fal
     a number of its own, `Ann/Ann_0001.jpg` → `Ann_1001.png`, `Ann_2001.png` (10001, 20001 where numbers reach 1000),
     so that tools find it by name and number. Where two pictures of a folder would end as the same file (`b.jpg` and
     `b.png`, or `B.jpg` on a file system that ignores case) all of them keep their suffix: `b.jpg.png`.
+
+    identity: the level that `identity_of` takes.
     """
     stems = {source: source[: -len(PurePosixPath(source).suffix)] for source in sources}
     step = STEP
@@ -109,14 +116,21 @@ def name_tasks(sources: Sequence[str], per_image: int = 1, originals: bool = Fal
         kept |= clashing
     cut = per_image if originals else None
     return [
-        Task(source, own[0], tuple(own[1:cut]), own[-1] if originals else "", _identity(source))
+        Task(source, own[0], tuple(own[1:cut]), own[-1] if originals else "", identity_of(source, identity))
         for source, own in names.items()
     ]
 
 
-def _identity(source: str) -> str:
-    first, inside, _ = source.partition("/")
-    return first if inside else ""
+def identity_of(source: str, level: int = INNERMOST) -> str:
+    """Who is on a picture of a recognition set: the name of a folder on its path, "" where there is no such folder.
+
+    level: counted from IN, 1 is the first, or from the picture, −1 is the folder that holds it: right for LFW
+    (Ann/Ann_0001.jpg), CASIA (0000045/001.jpg) and VGGFace2 (train/n000002/0001_01.jpg). Where there are folders within
+    a person's (YouTube Faces, Ann/0/1.jpg), it is 1, or −2.
+    """
+    folders = source.split("/")[:-1]
+    place = level - 1 if level > 0 else len(folders) + level
+    return folders[place] if 0 <= place < len(folders) else ""
 
 
 def _number(stem: str) -> int:
@@ -169,11 +183,27 @@ def list_sources(in_dir: Path) -> list[str]:
     return paths
 
 
+def hidden_folders(in_dir: Path) -> list[str]:
+    """Relative paths of the folders that `list_sources` passes over and that hold pictures, sorted."""
+    found, seen = [], set()
+    for folder, subfolders, _ in os.walk(in_dir, followlinks=True):
+        real = os.path.realpath(folder)
+        hidden = [Path(folder, name) for name in subfolders if name.startswith(".")]
+        subfolders[:] = [] if real in seen else [name for name in subfolders if not name.startswith(".")]
+        for path in hidden if real not in seen else ():
+            with contextlib.suppress(OSError):
+                found += [path.relative_to(in_dir).as_posix()] * bool(list_images(path))
+        seen.add(real)
+    return sorted(found)
+
+
 def work_digest(tasks: Sequence[Task]) -> dict[str, str]:
-    """What a run's fingerprint tells of labels and stored faces: a hash of them; nothing where there are none."""
-    digest, given = hashlib.sha256(), False
+    """What a run's fingerprint tells of the faces that --labels or --replay name: a hash; nothing where neither is."""
+    labels, replay = hashlib.sha256(), hashlib.sha256()
     for task in tasks:
-        if task.labels is not None or task.stored is not None:
-            given = True
-            digest.update(repr((task.source, task.labels, task.stored, task.sha256)).encode("utf-8", "surrogateescape"))
-    return {"given faces": digest.hexdigest()} if given else {}
+        for digest, given in ((labels, task.labels), (replay, task.stored)):
+            if given is not None:
+                digest.update(repr((task.source, given, task.sha256)).encode("utf-8", "surrogateescape"))
+    none = hashlib.sha256().digest()
+    named = (("labels", labels), ("replay", replay))
+    return {option: digest.hexdigest() for option, digest in named if digest.digest() != none}

@@ -21,7 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from lib.augment.composite import Layer, cut_square, extend, quantise, square_around
-from lib.augment.options import Options, _preset_of, face_seed
+from lib.augment.options import Options, face_seed, preset_of
 from lib.augment.samples import (
     dicts,
     holder_of,
@@ -104,8 +104,8 @@ class MaskTransform(v2.Transform):
     *Cost*, processor time on one thread of a busy x86-64 machine, landmarks given, one face, p=1: 8 ms a picture of
     112² and 9 ms one of 256² with the preset "ours", 6 ms with "study", 2 ms more for a second step at 256²; 0.1 and
     0.3 ms with p=0. The first masks of each process take 0.5 s together (templates are drawn): keep the workers. With
-    dlib 20 to 30 ms more where it finds the face at once (512²: 80 ms), 0.5 to 1.2 s where there is none; 11 ms in all
-    for a picture of 512² from the cache. Medians of 64 pictures, those of dlib of 1 to 8.
+    dlib 20 to 30 ms in all where it finds the face at once (512²: 80 ms), 0.5 to 1.2 s where there is none; 11 ms for a
+    picture of 512² from the cache. Medians of 64 pictures, those of dlib of 1 to 8.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class MaskTransform(v2.Transform):
 
             weights = find_weights(checkpoint)
             self.size = training_size(weights)
-        options = Options(preset=preset or _preset_of(weights), masks=masks, wear=wear)
+        options = Options(preset=preset or preset_of(weights), masks=masks, wear=wear)
         self.config = preset if isinstance(preset, WarpConfig) else options.warp_config()
         self.source = None if source is None else open_source(source)
         self.cache = None if self.source is None else open_cache(cache, self.source)

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from lib.data.files import LEAVES, write_json
+from lib.data.files import NOT_OPENED, write_json
 from lib.data.images import ImageError, read_image
 from lib.data.maskedface_net import PUBLISHED as MASKED
-from lib.data.survey import KINDS, MISSING, Report, recognise
+from lib.data.survey import KINDS, Report, recognise
 from lib.data.workers import Pool, WorkerCrashed
 
 _LISTED = 10  # reasons and damaged files that are printed; --json has all
 _FEW = 400  # pictures that are decoded before processes have started
-_NOT_READ = (MISSING, LEAVES, "name is not UTF-8; rename it")
 
 
 def check(roots: list[Path], kind: str | None = None, deep: bool = False) -> list[Report]:
@@ -45,7 +44,7 @@ def _decode_all(reports: list[Report]) -> None:
     tasks = {}  # path → the report it is listed in, first come
     for report in reports:
         if report.table is not None:
-            there = ~report.table["reason"].isin(_NOT_READ)
+            there = ~report.table["reason"].isin(NOT_OPENED)
             for name in report.table.loc[there, "image"].unique():
                 tasks.setdefault(report.root / name, report)
         for path in report.more:

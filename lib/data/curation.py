@@ -6,15 +6,13 @@ where it names no zone). Rows may be added as minds change: the latest decision 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from lib.data.files import write_table
+from lib.data.files import read_rows, write_table
 
 COLUMNS = ("image", "face", "decision", "reason", "by", "time")
 DECISIONS = ("accept", "reject", "unsure")
@@ -39,21 +37,8 @@ def read_selection(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no selection there; make one in notebook 01 or name another file")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte-order mark
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        lines, rows = [], []
-        if len(set(reader.fieldnames or [])) < len(reader.fieldnames or []):
-            raise ValueError("line 1 names a column twice")
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(f"line {reader.line_num} has other than {len(reader.fieldnames)} fields")
-            if any(value.strip() for value in row.values()):
-                lines.append(f"line {reader.line_num}")
-                rows.append(row)
-    except (csv.Error, ValueError) as error:  # a UnicodeDecodeError is a ValueError
-        raise ValueError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from error
-    return _checked(pd.DataFrame(rows, columns=reader.fieldnames or []), path, lines)
+    table, lines = read_rows(path)
+    return _checked(table, path, lines)
 
 
 def write_selection(path: Path | str, selection: pd.DataFrame) -> None:
@@ -87,21 +72,32 @@ def accepted(table: pd.DataFrame, selection: pd.DataFrame) -> pd.Series:
     Faces the selection does not name are out. Raises ValueError when it accepts faces but none of this table's: then
     the two name their pictures differently.
     """
-    latest, _ = merge([selection])
-    chosen = latest[latest["decision"] == "accept"]
-    wanted = set(zip(chosen["image"], chosen["face"].astype(int)))
+    wanted = _wanted(selection)
     passing = [key in wanted for key in zip(table["image"], table["face"].astype(int))]
     if wanted and len(table) and not any(passing):
         raise ValueError(
             f"none of the {len(wanted)} accepted faces is among the table's {len(table)}: the selection names pictures "
-            f"like {chosen['image'].iloc[0]!r}, the table like {table['image'].iloc[0]!r}"
+            f"like {next(iter(wanted))[0]!r}, the table like {table['image'].iloc[0]!r}"
         )
     return pd.Series(passing, table.index, dtype=bool)
+
+
+def strangers(table: pd.DataFrame, selection: pd.DataFrame) -> list[tuple[str, int]]:
+    """The faces (image, face) that a selection accepts but the table does not have."""
+    there = set(zip(table["image"], table["face"].astype(int)))
+    return [key for key in _wanted(selection) if key not in there]
 
 
 def apply(table: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     """The rows of a face table that a selection accepts (see `accepted`), with a fresh index."""
     return table[accepted(table, selection)].reset_index(drop=True)
+
+
+def _wanted(selection: pd.DataFrame) -> dict[tuple[str, int], None]:
+    """The faces whose latest decision is accept, in order."""
+    latest, _ = merge([selection])
+    chosen = latest[latest["decision"] == "accept"]
+    return dict.fromkeys(zip(chosen["image"], chosen["face"].astype(int)))
 
 
 def _instant(time: str) -> datetime:
@@ -120,9 +116,9 @@ def _checked(table: pd.DataFrame, path: Path | str, lines: list[str]) -> pd.Data
     table["image"] = table["image"].fillna("").astype(str)
     faces = pd.to_numeric(table["face"], errors="coerce")
     bad = [
-        f"{line}: {fault}"
-        for line, row, face in zip(lines, table.itertuples(index=False), faces)
-        if (fault := _fault(row, face))
+        f"{line}: {wrong}"
+        for line, row in zip(lines, table.itertuples(index=False))
+        if (wrong := fault(row.image, row.face, row.decision, row.time))
     ]
     if bad:
         more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
@@ -130,15 +126,17 @@ def _checked(table: pd.DataFrame, path: Path | str, lines: list[str]) -> pd.Data
     return table.assign(face=faces.astype(int))[list(COLUMNS)]
 
 
-def _fault(row, face: float) -> str:
-    if not row.image:
+def fault(image: str, face: object, decision: str, time: str = "") -> str:
+    """What is wrong with a row of a selection, "" where nothing is."""
+    if not image:
         return "no image"
-    if row.decision not in DECISIONS:
-        return f"decision {row.decision!r}, expected {', '.join(DECISIONS)}"
-    if not (0 <= face < 2**31 and face % 1 == 0):
-        return f"face {row.face!r} is no index (0, 1, …)"
+    if decision not in DECISIONS:
+        return f"decision {decision!r}, expected {', '.join(DECISIONS)}"
+    number = pd.to_numeric(face, errors="coerce")
+    if not (0 <= number < 2**31 and number % 1 == 0):
+        return f"face {face!r} is no index (0, 1, …)"
     try:
-        _instant(row.time)
+        _instant(time)
     except ValueError:
-        return f"time {row.time!r} is not ISO 8601, like 2024-05-31T18:00:00"
+        return f"time {time!r} is not ISO 8601, like 2024-05-31T18:00:00"
     return ""

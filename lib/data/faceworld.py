@@ -61,12 +61,14 @@ def render(
     what: Sequence[str] = ("full", "masked"),
     supersample: float | None = None,
     device: str | torch.device = "cpu",
+    wear_seeds: Sequence[int] | None = None,
     **ranges,
 ) -> Rendered:
     """Render faces. `ids` fix the people, `seeds` everything else; a pure function of the integers.
 
     Args:
         ids, seeds: non-negative integers, equally many.
+        wear_seeds: other masks on the same faces, drawn from as many integers more; None: `seeds`.
         size: side of the square pictures in pixels (16 or more).
         what: any of "full", "masked", "region", "straps", "occluder", "head"; () for landmarks and labels only.
         supersample: rays per pixel side; None chooses 2 up to 96 px, 1.5 up to 160 px, else 1.
@@ -76,10 +78,12 @@ def render(
         `Rendered`. Raises ValueError for bad arguments.
     """
     ids, seeds = [int(i) for i in ids], [int(s) for s in seeds]
+    wears = seeds if wear_seeds is None else [int(s) for s in wear_seeds]
     what = (what,) if isinstance(what, str) else tuple(what)
-    if len(ids) != len(seeds) or not ids:
-        raise ValueError(f"render: expected equally many ids and seeds, at least one, got {len(ids)} and {len(seeds)}")
-    if min(ids + seeds) < 0:
+    if not len(ids) == len(seeds) == len(wears) or not ids:
+        counts = f"{len(ids)} and {len(seeds)}" + (f" and {len(wears)}" if wear_seeds is not None else "")
+        raise ValueError(f"render: expected equally many ids and seeds, at least one, got {counts}")
+    if min(ids + seeds + wears) < 0:
         raise ValueError("render: ids and seeds must be non-negative integers")
     unknown = sorted(set(what) - set(PRODUCTS))
     if unknown:
@@ -91,10 +95,8 @@ def render(
         raise ValueError(f"render: supersample must be between 1 and 4, got {supersample!r}")
     spread = _ranges(ranges)
     step = _chunk(size, supersample)
-    parts = [
-        picture.faces(ids[k : k + step], seeds[k : k + step], size, what, supersample, device, spread)
-        for k in range(0, len(ids), step)
-    ]
+    chunks = [slice(k, k + step) for k in range(0, len(ids), step)]
+    parts = [picture.faces(ids[c], seeds[c], size, what, supersample, device, spread, wears[c]) for c in chunks]
     return Rendered.cat(parts)
 
 
@@ -156,6 +158,10 @@ class SetSpec:
     def people(self) -> int:
         """Number of identities the set may use."""
         return self.count * 5 if self.kind.startswith("scenes") else -(-self.count // self.per_identity)
+
+    def picture_seed(self, index: int) -> int:
+        """Seed of a picture: sets of different seed or kind share none."""
+        return (list(FIRST_IDENTITY).index(self.kind) * 100_003 + self.seed) * 1_000_003 + index
 
     def ranges(self) -> Ranges:
         """The spread of pose, framing and wear, resolved."""
@@ -226,15 +232,10 @@ def _chunks(spec: SetSpec) -> Iterator[tuple[range, callable]]:
         yield indices, lambda missing, device, i=indices, f=produce: f(spec, i, missing, device, scale)
 
 
-def _seed(spec: SetSpec, index: int) -> int:
-    """Seed of a picture: sets of different seed or kind share none."""
-    return (list(FIRST_IDENTITY).index(spec.kind) * 100_003 + spec.seed) * 1_000_003 + index
-
-
 def _faces(spec: SetSpec, indices: range, missing: set[str], device, scale: float):
     ids = [spec.start + i // spec.per_identity for i in indices]
     wanted = (*_folders(spec), "straps", "occluder") if missing else ()
-    out = picture.faces(ids, [_seed(spec, i) for i in indices], spec.size, wanted, scale, device, spec.ranges())
+    out = picture.faces(ids, [spec.picture_seed(i) for i in indices], spec.size, wanted, scale, device, spec.ranges())
     images = []
     if missing:
         out.region = (out.region + out.straps + out.occluder).clamp(0, 1)
@@ -247,7 +248,7 @@ def _faces(spec: SetSpec, indices: range, missing: set[str], device, scale: floa
 
 def _scene(spec: SetSpec, indices: range, missing: set[str], device, scale: float):
     (index,) = indices
-    seed = _seed(spec, index)
+    seed = spec.picture_seed(index)
     count = int(np.random.default_rng([606, seed]).integers(2, 6))
     ids = [spec.start + index * 5 + k for k in range(count)]
     scene, out = picture.group(ids, seed, spec.size, spec.kind == "scenes_B", scale, device, spec.ranges())

@@ -84,6 +84,30 @@ def write_table(path: Path | str, table: pd.DataFrame) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
+def read_rows(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of a CSV that people write, as text, and where each stands ("line 2"); blank rows are passed over.
+
+    Raises ValueError that names the file and, where there is one, the line: no UTF-8, a quote left open, a row of
+    another length than the first, a column named twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte-order mark
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        names, lines, rows = reader.fieldnames or [], [], []
+        if len(set(names)) < len(names):
+            raise ValueError("line 1 names a column twice")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"line {reader.line_num} has other than {len(names)} fields")
+            if any(value.strip() for value in row.values()):
+                lines.append(f"line {reader.line_num}")
+                rows.append(row)
+    except (csv.Error, ValueError) as error:  # a UnicodeDecodeError is a ValueError
+        raise ValueError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from error
+    return pd.DataFrame(rows, columns=names), lines
+
+
 def write_png(path: Path | str, pixels: np.ndarray) -> Path:
     """Write uint8 [H, W], [H, W, 3] or [H, W, 4] as PNG atomically. ValueError for anything else."""
     pixels = np.asarray(pixels)
@@ -95,7 +119,11 @@ def write_png(path: Path | str, pixels: np.ndarray) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
-LEAVES = "path leaves the data set"  # the reason against such a row
+# Reasons against a row whose picture is never opened.
+LEAVES = "path leaves the data set"
+MISSING = "picture missing"
+NOT_UTF8 = "name is not UTF-8; rename it"
+NOT_OPENED = (LEAVES, MISSING, NOT_UTF8)
 
 
 def leaves_root(name: str) -> bool:

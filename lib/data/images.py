@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lib.data.files import LEAVES, leaves_root
+from lib.data.files import LEAVES, MISSING, leaves_root
 
 if TYPE_CHECKING:
     import torch  # imported where it is used: listing and decoding pictures should not wait for it
@@ -129,7 +129,7 @@ def find_picture(
             return image, image_size(path) if sizes else None, ""
         except ImageError as error:
             return image, None, f"picture {error.reason}"
-    return places[0], None, "picture missing"
+    return places[0], None, MISSING
 
 
 def _opened(path: Path, max_pixels: int, use):

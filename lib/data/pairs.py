@@ -29,7 +29,7 @@ _FOLDERS = {  # kind: where the pictures may lie under the root
     "lfw": ("lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled", "lfw-deepfunneled/lfw-deepfunneled", "."),
     "mlfw": ("aligned", "origin", "images", "."),
 }
-_SUFFIXES = (".jpg", ".png", ".jpeg")
+_SUFFIXES = {"mfr2": (".png", ".jpg", ".jpeg"), "lfw": (".jpg", ".png", ".jpeg"), "mlfw": (".jpg", ".png", ".jpeg")}
 _SAME = {"1": True, "0": False, "-1": False}
 _FILE = re.compile(r"(.+?)(?:_[0-9]{4}){1,2}")  # Name_0001, in MLFW Name_0001_0000
 LABELS = "mfr2_labels.txt"
@@ -54,7 +54,7 @@ def read_mfr2(root: Path | str) -> pd.DataFrame:
         fields = [field.strip() for field in line.rsplit(",", 2)]
         if len(fields) != 3 or not fields[0] or not _is_number(fields[1]):
             raise ValueError(f"{path}, line {number}: {line[:200]!r} is not like 'Name, 1, surgical_blue'")
-        image, _, reason = find_picture(root, folders, _named(fields[0], int(fields[1])))
+        image, _, reason = find_picture(root, folders, _named(fields[0], int(fields[1]), "mfr2"))
         reason = reason or ("picture listed again" if seen[image] else "")
         rows.append({"image": image, "face": seen[image], "identity": fields[0], "number": int(fields[1]),
                      "masktype": fields[2], "reason": reason})  # fmt: skip
@@ -141,8 +141,7 @@ def _pair(line: str, kind: str) -> tuple[tuple[str, ...], tuple[str, ...], bool,
         raise ValueError("expected name n1 n2, or name1 n1 name2 n2, or two files")
     if not (_is_number(number1) and _is_number(number2)):
         raise ValueError("the numbers of the pictures are none")
-    end = "_0000" if kind == "mlfw" else ""
-    return _named(name1, int(number1), end), _named(name2, int(number2), end), len(fields) == 3, name1 == name2
+    return _named(name1, int(number1), kind), _named(name2, int(number2), kind), len(fields) == 3, name1 == name2
 
 
 def _places(file: str) -> tuple[str, ...]:
@@ -150,10 +149,11 @@ def _places(file: str) -> tuple[str, ...]:
     return (file, f"{match[1]}/{file}") if match and "/" not in file else (file,)
 
 
-def _named(name: str, number: int, end: str = "") -> tuple[str, ...]:
-    """`end`: what MLFW adds to a name; its pictures may lie in one folder."""
-    stems = (f"{name}/{name}_{number:04d}{end}", f"{name}_{number:04d}{end}")[: 2 if end else 1]
-    return tuple(f"{stem}{suffix}" for stem in stems for suffix in _SUFFIXES)
+def _named(name: str, number: int, kind: str) -> tuple[str, ...]:
+    """What a picture may be called, as published first. MLFW adds to a name; its pictures may lie in one folder."""
+    file = f"{name}_{number:04d}" + ("_0000" if kind == "mlfw" else "")
+    stems = (f"{name}/{file}", file)[: 2 if kind == "mlfw" else 1]
+    return tuple(f"{stem}{suffix}" for stem in stems for suffix in _SUFFIXES[kind])
 
 
 def _folders(root: Path, kind: str) -> list[str]:

@@ -21,7 +21,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lib.data.files import LEAVES, leaves_root, write_png, write_table
-from lib.data.images import ImageError, list_images, read_image, resize
+from lib.data.folder import read_folder
+from lib.data.images import ImageError, read_image, resize
 from lib.data.table import BOX, read_table
 from lib.data.workers import Pool, WorkerCrashed
 
@@ -61,12 +62,14 @@ def work_through(
         reason, and its outputs are there: a changed input or option is done again, and so is what failed.
     workers: processes; None takes one per core, or none where there are few jobs. Results do not depend on it.
 
-    Raises ValueError for two jobs of one name, BlockingIOError when another run has the journal.
+    Raises ValueError for two jobs of one name or workers below 0, BlockingIOError when another run has the journal.
     """
-    names = [job.name for job in jobs]
-    if len(set(names)) < len(names):
-        twice = next(name for k, name in enumerate(names) if name in names[:k])
-        raise ValueError(f"{journal}: {twice} is asked for twice")
+    asked: dict[str, Job] = {}
+    for job in jobs:
+        if job.name in asked:
+            sources = " and ".join(", ".join(map(str, j.inputs)) for j in (asked[job.name], job))
+            raise ValueError(f"{journal}: {job.name} is asked for twice, from {sources}")
+        asked[job.name] = job
     journal = Path(journal)
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a+b") as file:
@@ -80,7 +83,8 @@ def work_through(
         for folder in {path.parent for job in todo for path in job.outputs}:
             for left in folder.glob(".*.tmp"):  # of a killed run; nobody else works here
                 left.unlink(missing_ok=True)
-        reasons = dict.fromkeys(names, "")
+        # A job whose result never came is none that succeeded, whatever kept it from being done.
+        reasons = dict.fromkeys(asked, "") | {job.name: "not done" for job in todo}
         if workers is None:
             workers = (os.cpu_count() or 1) if len(todo) > _FEW else 0
         bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=what, unit="picture", disable=not progress,
@@ -196,9 +200,15 @@ def run(args: argparse.Namespace) -> int:
     """The command; gives the exit status: 0 all written, 1 some not. Raises ValueError, OSError."""
     if not 8 <= args.size <= 4096:
         raise ValueError(f"--size: expected 8 to 4096, got {args.size}")
+    if args.workers is not None and args.workers < 0:
+        raise ValueError(f"--workers: expected 0 or more, got {args.workers}")
     source, out = args.pictures.resolve(), args.out.resolve()
-    if out == source or out.is_relative_to(source):
+    if out.is_relative_to(source):
         raise ValueError(f"{args.out}: lies inside {args.pictures}; choose another folder")
+    if source.is_relative_to(out):
+        raise ValueError(
+            f"{args.out}: holds {args.pictures}, whose pictures could be overwritten; choose another folder"
+        )
     table = _faces_of(args.table) if args.table else _files_of(args.pictures)
     table["source"] = [str(args.pictures / name) for name in table["original"]]
     bad = [leaves_root(name) for name in table["original"]]
@@ -214,20 +224,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _files_of(folder: Path) -> pd.DataFrame:
-    paths = [path.relative_to(folder) for path in list_images(folder)]
-    if not paths:
-        raise ValueError(f"{folder}: holds no pictures")
-    names = [path.with_suffix(".png").as_posix() for path in paths]
-    taken = pd.Series(names).duplicated(keep=False)  # a.jpg beside a.png: both keep their suffix
-    names = [f"{path.as_posix()}.png" if double else name for path, name, double in zip(paths, names, taken)]
-    return pd.DataFrame({"image": names, "original": [path.as_posix() for path in paths], "reason": ""})
+    table = read_folder(folder).rename(columns={"image": "original"})
+    return table.assign(image=_targets(table["original"], ""))
 
 
 def _faces_of(path: Path) -> pd.DataFrame:
     table = read_table(path).rename(columns={"image": "original"})
     if not (table["reason"] == "").any():
         raise ValueError(f"{path}: has no usable face")
-    table["image"] = [f"{Path(n).with_suffix('').as_posix()}_{f}.png" for n, f in zip(table["original"], table["face"])]
-    doubled = table["image"].duplicated(keep=False)
-    table.loc[doubled, "image"] = table["original"] + "_" + table["face"].astype(str) + ".png"
+    table["image"] = _targets(table["original"], "_" + table["face"].astype(str))
     return table.assign(crop=table[list(BOX)].notna().all(axis=1))
+
+
+def _targets(originals: pd.Series, end: pd.Series | str) -> pd.Series:
+    """PNG names for pictures: `end` instead of the suffix; where two would get the same (a.jpg, a.png), behind it."""
+    whole = originals + end + ".png"
+    names = originals.map(lambda name: Path(name).with_suffix("").as_posix()) + end + ".png"
+    while (doubled := names.duplicated(keep=False) & (names != whole)).any():  # a.jpg.jpg may now meet a.jpg
+        names = names.mask(doubled, whole)
+    return names

@@ -15,11 +15,9 @@ import pandas as pd
 
 from lib.data import fddb, ffhq, mafa, maskedface_net, pairs, rmfd, wider
 from lib.data.detection import read_detection
-from lib.data.files import LEAVES
+from lib.data.files import LEAVES, MISSING
 from lib.data.filters import MINIMUM_PX, PAPER_COUNTS, funnel, paper_steps
 from lib.data.folder import read_folder
-
-MISSING = "picture missing"  # a reason of the readers
 
 
 @dataclass
@@ -193,6 +191,8 @@ def _detection(kind: str) -> Callable[[Path, bool], list[Report]]:
     def look(root: Path, deep: bool) -> list[Report]:
         report = Report(kind.upper(), root)
         if report.read(lambda: read_detection(root, kind)[0]):
+            if not report.table["label_file"].fillna("").ne("").any():
+                report.problems.append(f"{root}: no {kind.upper()} labels, only pictures; name the set's root folder")
             boxes = report.table[report.table["label_entry"] >= 0]
             report.count("boxes", len(boxes))
             for label, count in boxes["label"].value_counts().items():
@@ -208,8 +208,18 @@ def _folder(root: Path, deep: bool) -> list[Report]:
     return [report]
 
 
+def _people(folder: Path) -> Path | None:
+    """A picture `name/name_0001.jpg` of LFW without its folder's name above: beside pairs.txt, or in a folder lfw…"""
+    if not ((folder / "pairs.txt").is_file() or folder.resolve().name.lower().startswith("lfw")):
+        return None
+    if (folder / pairs.LABELS).is_file():  # MFR2 is laid out alike
+        return None
+    return next((p for p in folder.glob("*/*_[0-9][0-9][0-9][0-9].*") if p.stem[:-5] == p.parent.name), None)
+
+
 _D, _ID = "[0-9]", "[0-9]" * 5
-KINDS: dict[str, tuple[tuple[str, ...], Callable[[Path, bool], list[Report]]]] = {  # name: known by, looked at by
+Sign = str | Callable[[Path], Path | None]  # a pattern in the folder, or a function that looks there
+KINDS: dict[str, tuple[tuple[Sign, ...], Callable[[Path, bool], list[Report]]]] = {  # name: known by, looked at by
     "mafa": (("MAFA-Label-*", "LabelTrainAll.mat", "LabelTestAll.mat"), _mafa),
     "cmfd": (("CMFD", f"{_ID}_Mask.*", f"{_ID}/{_ID}_Mask.*"), _maskedface_net("CMFD")),
     "imfd": (("IMFD", f"{_ID}_Mask_*", f"{_ID}/{_ID}_Mask_*"), _maskedface_net("IMFD")),
@@ -218,7 +228,7 @@ KINDS: dict[str, tuple[tuple[str, ...], Callable[[Path, bool], list[Report]]]] =
     "wider": (("wider_face_split", "wider_face_*_bbx_gt.txt", "WIDER_*"), _wider),
     "rmfd": (("self-built-masked-face-recognition-dataset", "AFDB_*face_dataset", "RWMFD_part_*", "SMFRD"), _rmfd),
     "mfr2": (("mfr2/mfr2_labels.txt", "mfr2_labels.txt"), _recognition("mfr2")),
-    "lfw": (("lfw", "lfw[-_]*funneled", "pairsDev*.txt"), _recognition("lfw")),
+    "lfw": (("lfw", "lfw[-_]*funneled", "pairsDev*.txt", _people), _recognition("lfw")),
     "mlfw": ((f"*_{_D * 4}_{_D * 4}.jpg", f"*/*_{_D * 4}_{_D * 4}.jpg"), _recognition("mlfw")),
     "coco": (("annotations/instances_*.json", "*.coco.json", "train/*.coco.json"), _detection("coco")),
     "voc": (("[Aa]nnotations/*.xml", "VOC*/Annotations"), _detection("voc")),
@@ -230,8 +240,11 @@ KINDS: dict[str, tuple[tuple[str, ...], Callable[[Path, bool], list[Report]]]] =
 def recognise(root: Path) -> list[tuple[str, Path]]:
     """(kind, folder) of every data set in `root` or one folder below; of none known: ("folder", root)."""
 
+    def there(folder: Path, sign: Sign) -> Path | None:
+        return next(folder.glob(sign), None) if isinstance(sign, str) else sign(folder)
+
     def kinds(folder: Path) -> list[str]:
-        return [kind for kind, (signs, _) in KINDS.items() if any(next(folder.glob(sign), None) for sign in signs)]
+        return [kind for kind, (signs, _) in KINDS.items() if any(there(folder, sign) for sign in signs)]
 
     found = [(kind, root) for kind in kinds(root)]
     here = {kind for kind, _ in found}

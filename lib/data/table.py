@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 from pyarrow import parquet
 
+from lib.data.files import NOT_UTF8
+
 COLUMNS = ("image", "face", "x", "y", "w", "h", "identity", "split", "reason")
 BOX = ("x", "y", "w", "h")
 _DEFAULTS = {"face": 0, "x": np.nan, "y": np.nan, "w": np.nan, "h": np.nan, "identity": "", "split": "", "reason": ""}
@@ -137,7 +139,7 @@ def _spelled(row: dict) -> dict:
         "".join(value for value in row.values() if isinstance(value, str)).encode()
     except UnicodeEncodeError:
         text = {k: _escaped(v) for k, v in row.items() if isinstance(v, str)}
-        return {**row, **text, "reason": text.get("reason") or "name is not UTF-8; rename it"}
+        return {**row, **text, "reason": text.get("reason") or NOT_UTF8}
     return row
 
 

@@ -44,6 +44,8 @@ class Pool:
     """
 
     def __init__(self, function: Callable[[Any], Any], workers: int, backlog: int = 2) -> None:
+        if workers < 0:
+            raise ValueError(f"workers: expected 0 or more, got {workers}")
         self.function, self.workers = function, workers
         self.window = workers * backlog
         self.pool: ProcessPoolExecutor | None = None

@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from lib.data.boxes import BoxRows, list_files, split_of
+from lib.data.files import MISSING
 from lib.data.images import find_picture, list_images
 from lib.data.table import BOX, BOX_LIMIT_PX
 
@@ -62,7 +63,7 @@ def read_yolo(root: Path | str, images: Path | str | None = None) -> pd.DataFram
         path = PurePosixPath(name)
         if "labels" in path.parts[:-1] and path.name.lower() not in _NO_LABELS:
             parts = ["images" if part == "labels" else part for part in path.with_suffix("").parts]
-            rows.add("/".join(parts), "picture missing", None, [], split=split_of(name), label_file=name)
+            rows.add("/".join(parts), MISSING, None, [], split=split_of(name), label_file=name)
     if not rows.rows:
         raise ValueError(f"{base}: neither pictures nor labels in it; name the folder that holds images/ and labels/")
     return rows.table()

@@ -2,7 +2,7 @@
 faces with the stages they pass into, multi-face scenes, and a held-out part that is never trained on.
 
     data/B/pool.csv      every face before the filters, with the step that removed it
-    data/B/faces.csv     one row per picture: stage1, stage2, stage3 (passes that stage's filters), split
+    data/B/faces.csv     one row per picture: stage1, stage2, stage3 (is in that stage's set), split
     data/B/images/       size × size
     data/A/faces.csv     one row per full face: split
     data/A/full/  data/A/rule/  (each rule-based PNG with its .safetensors tensor beside it)
@@ -14,6 +14,9 @@ The three sources of pictures (face world, folders, the paper's sets) differ onl
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,15 +44,12 @@ def pool_B(study: Study, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFr
         the funnel's counts: step, kept, removed, why.
     """
     folder, picked = study.data_dir / "B", _picked(study)
-    if (folder / "pool.json").exists() and read_json(folder / "pool.json") == picked:
-        text = {"removed_by": str, "reason": str, "identity": str}
-        pool = pd.read_csv(folder / "pool.csv", dtype=text).fillna(dict.fromkeys(text, ""))
-        return pool, pd.read_csv(folder / "funnel.csv", keep_default_na=False)
-    pool, funnel = sources.collect_B(study, progress)
-    write_table(folder / "pool.csv", pool)
-    write_table(folder / "funnel.csv", funnel)
-    write_json(folder / "pool.json", picked)
-    return pool, funnel
+    if not (folder / "pool.json").exists() or read_json(folder / "pool.json") != picked:
+        pool, funnel = sources.collect_B(study, progress)
+        write_table(folder / "pool.csv", pool)
+        write_table(folder / "funnel.csv", funnel)
+        write_json(folder / "pool.json", picked)
+    return _read_faces(folder / "pool.csv"), pd.read_csv(folder / "funnel.csv", keep_default_na=False)
 
 
 def prepare_B(study: Study, progress: bool = True) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def prepare_B(study: Study, progress: bool = True) -> pd.DataFrame:
     """
     folder, picked = study.data_dir / "B", _picked(study)
     if is_done(folder) and read_json(folder / "done.json").get("picked") == picked:
-        return pd.read_csv(folder / "faces.csv")
+        return _read_faces(folder / "faces.csv")
     pool, _ = pool_B(study, progress)
     if study.data == "paper" and picked["selection"] is None:
         raise StudyError(
@@ -71,14 +71,21 @@ def prepare_B(study: Study, progress: bool = True) -> pd.DataFrame:
             f"candidates are the rows of {folder / 'pool.csv'} with stage2 true, `image` is their column original) or "
             "name one with --selection; then run the same command"
         )
-    table = pool[pool["stage1"] | pool["stage3"]].reset_index(drop=True)
+    table = pd.concat([pool[pool["stage1"] | pool["stage3"]], sources.held_out_B(study)], ignore_index=True)
     table = _write_pictures(study, table, folder / "images", "set B", progress)
     if not table["stage3"].any():
         raise StudyError(f"{study.name}: no picture is left in set B after the filters; see {folder / 'funnel.csv'}")
     _held_out(table, "masked faces that pass all filters for set B")
     write_table(folder / "faces.csv", table)
     finish(folder, pictures=len(table), picked=picked)
-    return table
+    return _read_faces(folder / "faces.csv")
+
+
+def _read_faces(path: Path) -> pd.DataFrame:
+    """A table of faces as it was written: text stays text, an identity called 007 too."""
+    text = {"removed_by": str, "reason": str, "identity": str}
+    table = pd.read_csv(path, dtype=text)
+    return table.fillna({name: "" for name in text if name in table})
 
 
 def _picked(study: Study) -> dict[str, str | None]:
@@ -105,8 +112,11 @@ def pool_pictures(study: Study, rows: pd.DataFrame) -> list[np.ndarray | None]:
 def pool_crop(row) -> np.ndarray:
     """A face of the pool as its source shows it: uint8 [H, W, 3], its box where it has one, else the whole picture.
 
-    row: of `table.itertuples()`. Raises ValueError where it cannot be read.
+    row: of `table.itertuples()`. Raises ValueError where it cannot be read, or its `reason` speaks against it: a name
+    that leads out of the data set is not followed.
     """
+    if isinstance(reason := getattr(row, "reason", ""), str) and reason:
+        raise ValueError(f"{row.source}: {reason}")
     pixels, crop = read_image(Path(row.source)).pixels, getattr(row, "crop", False)
     return crop_box(pixels, row.x, row.y, row.w, row.h) if pd.notna(crop) and crop else pixels
 
@@ -138,9 +148,11 @@ def known_picking(study: Study, pool: pd.DataFrame) -> pd.DataFrame:
     return make_selection(pd.DataFrame(columns).assign(by=study.data, time=now()))
 
 
-def straddlers(table: pd.DataFrame) -> list[str]:
-    """Who is in more than one split of a prepared set; a picture of nobody known is a person of its own."""
-    splits = table["split"].groupby(sources.identities_of(table)).nunique()
+def straddlers(*tables: pd.DataFrame) -> list[str]:
+    """Who is in more than one split of some prepared sets; a picture of nobody known is a person of its own."""
+    named = [t.assign(image=f"{k}, " + t["image"]) for k, t in enumerate(tables)]  # two sets may share a picture's name
+    every = pd.concat([t[["image", "identity", "split"]] for t in named], ignore_index=True)
+    splits = every["split"].groupby(sources.identities_of(every)).nunique()
     return splits.index[splits > 1].tolist()
 
 
@@ -151,10 +163,10 @@ def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
     """
     folder = study.data_dir / "A"
     if is_done(folder):
-        return pd.read_csv(folder / "faces.csv")
+        return _read_faces(folder / "faces.csv")
     table_B = prepare_B(study, progress)
     wanted = int((table_B["split"] == "train").sum())
-    table = sources.collect_A(study, wanted, progress)
+    table = sources.collect_A(study, wanted, progress, table_B)
     table = _write_pictures(study, table, folder / "full", "set A", progress)
     _held_out(table, "full faces for set A")
     for extra in ("truth", "region"):  # known in the face world only, for the held-out faces
@@ -163,7 +175,7 @@ def prepare_A(study: Study, progress: bool = True) -> pd.DataFrame:
             _write_pictures(study, known, folder / extra, f"set A, {extra}", progress)
     write_table(folder / "faces.csv", table)
     finish(folder, pictures=len(table))
-    return table
+    return _read_faces(folder / "faces.csv")
 
 
 def prepare_scenes(study: Study, progress: bool = True) -> dict[str, int]:
@@ -225,10 +237,26 @@ def load_test_set(study: Study) -> TestSet:
     )
 
 
-def train_data(study: Study, stage: Stage, sample_count: int) -> tuple[TrainData, dict]:
+def train_rows(study: Study, set_B: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of sets A and B that a stage with this set B trains on. Set A is cut to the size of B.
+
+    Raises StudyError when the sets have not been prepared.
+    """
+    _require(study.data_dir / "B", "01_data_filtering")
+    _require(study.data_dir / "A" / "rule", "02_rule_based_warping")
+    table_B = pd.read_csv(study.data_dir / "B" / "faces.csv")
+    table_A = pd.read_csv(study.data_dir / "A" / "rule" / "faces.csv")
+    chosen_B = table_B[table_B[set_B] & (table_B["split"] == "train")]
+    return table_A[table_A["split"] == "train"].head(len(chosen_B)), chosen_B
+
+
+def train_data(
+    study: Study, stage: Stage, sample_count: int, without: tuple[Collection[str], Collection[str]] = ((), ())
+) -> tuple[TrainData, dict]:
     """The two stacks a stage trains on, its non-mask tensors and fixed samples; and facts for the manifest.
 
-    Stacks are memory-mapped files under data/stacks, packed once. Set A is cut to the size of B by its (seeded) order.
+    Stacks are memory-mapped files under data/stacks, packed once. Set A is cut to the size of B by its (seeded) order,
+    then the pictures named in `without`, (of A, of B), are left out: such stacks have names of their own.
 
     Raises StudyError when the sets have not been prepared.
     """
@@ -240,22 +268,22 @@ def train_data(study: Study, stage: Stage, sample_count: int) -> tuple[TrainData
         paths = {s: sorted((study.data_dir / f"scenes_{s}" / "images").glob("*.png")) for s in "AB"}
         a, b = (_sound(pack(paths[s], size, stacks / f"scenes_{s}", False)) for s in "AB")
         return TrainData(a.images, b.images, samples=a.images[:sample_count]), _facts(a, b)
-    _require(study.data_dir / "B", "01_data_filtering")
-    _require(study.data_dir / "A" / "rule", "02_rule_based_warping")
-    table_B = pd.read_csv(study.data_dir / "B" / "faces.csv")
+    chosen_A, chosen_B = train_rows(study, stage.set_B)
+    chosen_A, chosen_B = (t[~t["image"].isin(names)] for t, names in zip((chosen_A, chosen_B), without))
     table_A = pd.read_csv(study.data_dir / "A" / "rule" / "faces.csv")
-    chosen_B = table_B[table_B[stage.set_B] & (table_B["split"] == "train")]
-    chosen_A = table_A[table_A["split"] == "train"].head(len(chosen_B))
     held_out = table_A[table_A["split"] == "test"].head(sample_count)
+    part = stage.set_B
+    if any(without):
+        part += "_" + hashlib.sha256(json.dumps([sorted(names) for names in without]).encode()).hexdigest()[:8]
     rule = study.data_dir / "A" / "rule"
     images_B = study.data_dir / "B" / "images"
-    a = _sound(pack([rule / name for name in chosen_A["image"]], size, stacks / f"A_{stage.set_B}", False))
-    b = _sound(pack([images_B / name for name in chosen_B["image"]], size, stacks / f"B_{stage.set_B}", False))
+    a = _sound(pack([rule / name for name in chosen_A["image"]], size, stacks / f"A_{part}", False))
+    b = _sound(pack([images_B / name for name in chosen_B["image"]], size, stacks / f"B_{part}", False))
     samples = _sound(pack([rule / name for name in held_out["image"]], size, stacks / "samples", False))
     tensors = [
         _sound(pack_tensors([non_mask_path(p) for p in paths], size, stacks / name, load_non_mask, False)).images
         for paths, name in (
-            ([rule / name for name in chosen_A["image"]], f"non_mask_{stage.set_B}"),
+            ([rule / name for name in chosen_A["image"]], f"non_mask_{part}"),
             ([rule / name for name in held_out["image"]], "non_mask_samples"),
         )
     ]
@@ -288,7 +316,8 @@ def _write_pictures(study: Study, table: pd.DataFrame, folder: Path, what: str, 
 def _held_out(table: pd.DataFrame, what: str) -> None:
     if not (table["split"] == "test").any():
         raise StudyError(
-            f"too few {what}: {len(table)}; a fifth is held out, so at least five are needed, of five people"
+            f"too few {what}: {len(table)}; a fifth is held out, so at least five are needed, of five people (who are "
+            "not all trained on in the other set)"
         )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy import ndimage, stats
 from skimage.color import rgb2lab
 from skimage.metrics import structural_similarity
 
@@ -14,6 +15,8 @@ from skimage.metrics import structural_similarity
 # range changed. Not given in the paper, which judged by eye (§4.2, Fig. 5); our choice (notebook 10 draws the values).
 # It sees faces replaced by something else. Blur slips under it: a ghost of the same face changes little on average.
 REDRAWN_ABOVE = 0.10
+EQUAL_DB = 100.0  # the PSNR of pictures without a difference, which would be infinite; one grey level is 48 dB
+LEAST_ATTENTION = 1e-3  # attention below a thousandth counts as one in `attention_ratio`: no grey level hangs on it
 
 
 def change_map(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -90,6 +93,111 @@ def ssim_inside(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> np.n
         _, similar = structural_similarity(*lightness, data_range=100.0, full=True)
         values.append(similar[inside].mean() if inside.any() else np.nan)
     return np.array(values)
+
+
+def well_inside(mask: np.ndarray, px: int) -> np.ndarray:
+    """The pixels of each mask with nothing else within `px` rows and columns: bool [N, H, W] → bool [N, H, W].
+
+    What lies beyond the picture's border counts as mask.
+    """
+    side = 2 * px + 1
+    return ndimage.binary_erosion(mask, np.ones((1, side, side), bool), border_value=1)
+
+
+def cloth(region: np.ndarray) -> np.ndarray:
+    """Masks without what is thin (ear loops): bool [N, S, S], opened by a square of S/32 + 1 px."""
+    side = region.shape[-1] // 32 + 1
+    return ndimage.binary_opening(region, np.ones((1, side, side), bool))
+
+
+def core_region(masks: np.ndarray, share: float = 0.9) -> np.ndarray:
+    """The pixels that lie in at least `share` of the masks: bool [N, H, W] → bool [H, W].
+
+    It lets the masks of two sets be compared where only one set's outlines are known. Where masks lie so far apart that
+    fewer than 16 pixels are left, the 16 that most masks share (more at a tie).
+    """
+    covered = masks.mean(0)
+    return covered >= min(share, np.sort(covered.ravel())[-16])
+
+
+def outside_psnr(before: np.ndarray, after: np.ndarray, non_mask: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels where nothing may change, of all pictures together.
+
+    uint8 [N, H, W, 3] twice, bool [N, H, W]. The squared error is averaged before the logarithm: the mean of many PSNRs
+    would hang on the few pictures without a change. At most `EQUAL_DB`; NaN without such pixels.
+    """
+    if not non_mask.any():
+        return float("nan")
+    error = ((before[non_mask].astype(np.float64) - after[non_mask]) / 255) ** 2
+    return float(min(EQUAL_DB, -10 * np.log10(max(error.mean(), 1e-30))))
+
+
+def composited(full: np.ndarray, outputs: np.ndarray, non_mask: np.ndarray) -> np.ndarray:
+    """What a data set gets: the full face, its mask region from the output, with a soft border as `lib.augment` has it.
+
+    uint8 [N, S, S, 3] twice, bool [N, S, S] → uint8. Weight 1 on the mask, a smooth step to 0 over S/64 + 1 px
+    around it.
+    """
+    margin = full.shape[1] / 64 + 1
+    away = np.stack([ndimage.distance_transform_edt(outside) for outside in non_mask])
+    near = np.clip(1 - away / margin, 0, 1)[..., None]
+    weight = near * near * (3 - 2 * near)
+    return np.rint(full + (outputs.astype(np.float64) - full) * weight).astype(np.uint8)
+
+
+def attention_ratio(attention: np.ndarray, non_mask: np.ndarray) -> float:
+    """Mean attention inside the masks over the mean outside, of all pictures together; see `attention_split`.
+
+    Each mean counts as `LEAST_ATTENTION` at least, so that the ratio of a nearly blind network is a number still.
+    """
+    inside, outside = (max(float(attention[where].mean()), LEAST_ATTENTION) for where in (~non_mask, non_mask))
+    return inside / outside
+
+
+def region_iou(attention: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Intersection over union of what the attention marks (above ½) with a region: float and bool [N, H, W] → [N].
+
+    NaN where both are empty.
+    """
+    marked = attention > 0.5
+    both, either = (marked & region).sum((1, 2)), (marked | region).sum((1, 2))
+    return np.where(either > 0, both / np.maximum(either, 1), np.nan)
+
+
+def noise_pixel_std(outputs: np.ndarray, mask: np.ndarray) -> float:
+    """How much the pixels of the masks vary over noise draws.
+
+    uint8 [K, N, H, W, 3], bool [N, H, W] → [0, 1]: standard deviation of each pixel and channel over K, mean over the
+    masks of all pictures.
+    """
+    return float((outputs.astype(np.float32).std(0)[mask] / 255).mean())
+
+
+def colour_wasserstein(colours: np.ndarray, others: np.ndarray) -> float:
+    """How far two sets of mask colours lie apart: the 1-D Wasserstein distance in L*, a* and b*, summed (ΔE units).
+
+    float [N, 3] and [M, 3], Lab, as `mask_colour_lab` gives them. 0 for equal distributions; unlike the distance of the
+    means it sees a set that has one colour where the other has many.
+    """
+    sets = [x[np.isfinite(x).all(1)] for x in (colours, others)]
+    return float(sum(stats.wasserstein_distance(sets[0][:, k], sets[1][:, k]) for k in range(3)))
+
+
+def blotches(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Spots and tints within one mask: the spread of a* and b* over its pixels (ΔE units): float64 [N], NaN: empty."""
+    spread = []
+    for image, inside in zip(images, mask):
+        spread.append(np.sqrt(rgb2lab(image)[inside][:, 1:].var(0).sum()) if inside.any() else np.nan)
+    return np.array(spread)
+
+
+def grain(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Fine noise within one mask: mean |Laplacian| of L* over its pixels: float64 [N], NaN: empty."""
+    found = []
+    for image, inside in zip(images, mask):
+        change = np.abs(ndimage.laplace(rgb2lab(image)[..., 0]))
+        found.append(change[inside].mean() if inside.any() else np.nan)
+    return np.array(found)
 
 
 def redrawn_share(samples: pd.DataFrame, threshold: float = REDRAWN_ABOVE) -> float:

@@ -41,6 +41,7 @@ FILTERS = ("all", "undecided", *curation.DECISIONS, "disagreeing")
 MARKS = {"accept": ("✓", "#0072b2"), "reject": ("✗", "#c24e00"), "unsure": ("?", "#8a6d00")}  # symbol beside colour
 _ANGLES, _FINE = ("yaw", "pitch", "roll"), ("score", "symmetry", "sharpness")
 _THUMB_PX, _ZOOM_PX = 176, 560
+_TITLE = 14  # letters above a picture of `static`
 _PAUSE_S = 30.0  # a longer gap between two decisions is a pause and does not slow the rate down
 
 
@@ -269,7 +270,7 @@ def static(
             images.append(None)
         decided = latest.get((str(row.image), int(getattr(row, "face", 0))))
         symbol, colour = MARKS[decided.decision] if decided else ("", "0.85")
-        titles.append(f"{symbol} {decided.reason or decided.decision}" if decided else "undecided")
+        titles.append(_cut(f"{symbol} {decided.reason or decided.decision}" if decided else "undecided"))
         colours.append(colour)
     figure = grid(images, columns=min(columns, len(images)), titles=titles)
     for ax, colour in zip(figure.axes, colours):
@@ -290,6 +291,11 @@ def _shrunk(pixels: np.ndarray, longest: int) -> Image.Image:
     image = Image.fromarray(pixels)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=3)
     return image
+
+
+def _cut(text: str) -> str:
+    """What fits above a picture of `static` without running over its neighbour."""
+    return text if len(text) <= _TITLE else text[: _TITLE - 1].rstrip() + "…"
 
 
 def _name(key: Key) -> str:

@@ -48,6 +48,7 @@ from lib.warp.regions import OUTLINE, TOUCHED
 
 FIRST_IDENTITY = 60_000
 PROMISED = {85: 0.98, 60: 0.95}  # IoU from this quality on
+_BAND = 28  # px: the line above each row of worst.png
 SCORES = ("touched", "outline", "lossless", "over", "under")
 LOOKS = {  # what is worn: preset, template, colour
     "cmfd": ("cmfd", "surgical_blue", ""),
@@ -266,7 +267,8 @@ def summary(table: pd.DataFrame, by: Sequence[str] = ("case", "quality")) -> pd.
 
 
 def worst_sheet(faces: Faces, table: pd.DataFrame, cases: dict[str, Case] = CASES, count: int = 12) -> np.ndarray:
-    """The worst pictures of a table by `touched`, one per look and face: see `marked` and `sheet`."""
+    """The worst pictures of a table by `touched`, one per look and face: see `marked` and `sheet`. Above a row stands
+    what it shows."""
     usable = table[table["reason"] == ""].sort_values("touched").drop_duplicates(["look", "face"])
     rows = []
     for row in usable.head(count).itertuples():
@@ -275,8 +277,13 @@ def worst_sheet(faces: Faces, table: pd.DataFrame, cases: dict[str, Case] = CASE
         stored = as_jpeg(made[1], int(row.quality), 0 if row.subsampling == "4:4:4" else 2)
         (pair,) = pairs(*made, case, [stored])
         found = ~non_mask_by_comparison(pair.full, pair.rule)
-        rows.append(marked(pair.full, pair.rule, found, pair.true(TOUCHED)))
-    return sheet(rows)
+        shown = sheet([marked(pair.full, pair.rule, found, pair.true(TOUCHED))])
+        band = np.full((_BAND, shown.shape[1], 3), 255, np.uint8)
+        jpeg = f"quality {row.quality:g}, {row.subsampling}"
+        what = f"IoU {row.touched:.3f}, {jpeg}, look {row.look}, case {row.case}, face {row.face}"
+        cv2.putText(band, what, (6, _BAND - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+        rows += [band, shown]
+    return np.concatenate(rows)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -291,9 +298,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--seed", type=int, default=0, help="which pictures are drawn; of the face world, whose faces")
     p.add_argument("--smoke", action="store_true", help="two faces, two looks, three sizes up to 256: seconds")
     args = p.parse_args(argv)
-    if args.count < 1 or args.seed < 0 or (args.images is None) != (args.landmarks is None):
-        print("lib.study.regions_check: --count must be at least 1 and --seed at least 0; --images and --landmarks "
-              "belong together", file=sys.stderr)  # fmt: skip
+    wrong = {
+        f"--count must be at least 1, got {args.count}": args.count < 1,
+        f"--seed must be at least 0, got {args.seed}": args.seed < 0,
+        "--images and --landmarks belong together, only one is given": bool(args.images) != bool(args.landmarks),
+    }
+    if faults := [text for text, holds in wrong.items() if holds]:
+        print(f"lib.study.regions_check: {faults[0]}", file=sys.stderr)
         return 2
     cases, looks, qualities, count = {c: CASES[c] for c in args.cases}, args.looks, QUALITIES, args.count
     if args.smoke:

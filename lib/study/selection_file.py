@@ -64,8 +64,12 @@ class SelectionFile:
     def add(self, decisions: Iterable[tuple[Key, str, str]]) -> list[tuple[bytes, dict]]:
         """Append (face, decision, reason) rows in one write, flushed to disk. Returns what `undo` takes.
 
-        Raises OSError where that fails; the file then is as it was.
+        Raises ValueError for what is no decision on a face, OSError where writing fails; the file then is as it was.
         """
+        decisions = list(decisions)
+        for (image, face), decision, _ in decisions:
+            if fault := curation.fault(image, face, decision):
+                raise ValueError(f"{self.path}: {fault}; nothing was written")
         with locked(self.path):
             self._refresh()
             now, rows = datetime.now(UTC), []

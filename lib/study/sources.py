@@ -6,6 +6,7 @@ Each collector returns a table with one row per picture and these columns: `imag
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ import pandas as pd
 from lib.data import curation, faceworld, filters
 from lib.data.fddb import pictures as fddb_pictures
 from lib.data.ffhq import read_ffhq
-from lib.data.files import sha256
+from lib.data.files import NOT_OPENED, read_rows, sha256
 from lib.data.folder import read_folder
 from lib.data.images import ImageError, list_images, read_image
 from lib.data.mafa import read_mafa
 from lib.data.maskedface_net import read_maskedface_net
-from lib.data.prepare import prepare_pictures
+from lib.data.prepare import Job, prepare_pictures, work_through
+from lib.data.table import COLUMNS
 from lib.study.config import StudyError
 from lib.study.crops import read_crops
 from lib.study.runs import Study, add_failure, add_failures, progress_bar
@@ -35,6 +37,7 @@ CMFD_POSE = {"yaw": 25.0, "pitch": 5.0, "roll": 4.0}
 WIDE_POSE = {"yaw": 60.0, "pitch": 15.0, "roll": 15.0}
 # A hand-picker of the face world keeps light surgical masks without visible pitch or roll; limits in degrees, ours.
 PICK_PITCH, PICK_ROLL = 7.0, 6.0
+NO_TEST_PART = "MAFA's test part (MAFA-Label-Test, test-images) is not there: held-out faces are taken out of set B"
 REFERENCE_SIZE = 256  # the paper's picture size: its limit of 60 px is scaled to the study's size in the face world
 
 
@@ -43,13 +46,61 @@ def collect_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
     """The whole pool of set B with `stage1` … `stage3` and `removed_by` marked, and the funnel's counts."""
     collect = {"faceworld": _faceworld_B, "folders": _folder_B, "paper": _paper_B}[study.data]
     table, funnel = collect(study, progress)
-    return _hold_out(table, "stage3", study), funnel
+    if study.data == "paper" and len(held_out_B(study)):
+        return table.assign(split="train"), funnel
+    table = _hold_out(table, "stage3", study, first=_people_A(study))
+    if study.data == "paper" and (held := table["split"] == "test").any():
+        left = [f"{int((table[stage] & ~held).sum()):,}" for stage in ("stage1", "stage2", "stage3")]
+        why = f"{NO_TEST_PART}; {', '.join(left[:2])} and {left[2]} are left to train stages 1, 2 and 3 on"
+        kept, removed = (int((table["stage3"] & part).sum()) for part in (~held, held))
+        row = {"step": "held out of set B", "kept": kept, "removed": removed, "why": why}
+        funnel = pd.concat([funnel, pd.DataFrame([row])], ignore_index=True)
+    return table, funnel
+
+
+def held_out_B(study: Study) -> pd.DataFrame:
+    """Masked faces that are held out beside set B, so that its training sets are the paper's to the image: data source
+    `paper`, `count_test` faces of MAFA's test part that pass the filters of stage 2, drawn by seed. They are not
+    hand-picked, and belong to no stage.
+
+    Without that part, and for other data sources, there are none: then `collect_B` holds out a part of the set itself.
+    """
+    if study.data != "paper":
+        return pd.DataFrame()
+    try:
+        table = _mafa(study, "test")
+    except FileNotFoundError:
+        return pd.DataFrame()
+    table, _ = filters.funnel(table[filters.usable(table)], filters.paper_steps())
+    table = table[table["stage2"]]
+    drawn = table.sample(min(study.profile.count_test, len(table)), random_state=study.seed).sort_index()
+    return drawn.assign(stage1=False, stage2=False, stage3=False, removed_by="", split="test")
 
 
 def _picked(mask: pd.Series) -> dict[str, list]:
     """The last step of the funnel: the hand-picking, as a boolean per row."""
     why = "MAFA knows no pitch or roll, its labels err, veils count as simple: the eye decides (§3, §4.3)"
     return {"stage3": [filters.Step("hand-picked", lambda table: mask, why)]}
+
+
+def _select(study: Study, table: pd.DataFrame, steps: dict[str, list], path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The funnel whose last step is the selection in a file; accepted faces that do not get through it are counted."""
+    selection = curation.read_selection(path)
+    named = table.assign(image=table["original"])  # a selection names pictures as they are called in their own folder
+    picked = curation.accepted(named, selection)
+    table, funnel = filters.funnel(table, steps | _picked(picked))
+    strange, failing = curation.strangers(named, selection), named[picked & ~table["stage2"]]
+    if told := [
+        f"{len(faces):,} accepted faces {what}, the first: {faces[0][0]}, face {faces[0][1]}"
+        for faces, what in (
+            (strange, "are not in the table"),
+            (list(zip(failing["image"], failing["face"])), "fail stage 1 or 2"),
+        )
+        if faces
+    ]:
+        funnel.loc[funnel.index[-1], "why"] = "; ".join(told)
+        add_failure(study, "hand-picking", str(path), "; ".join(told))
+    return table, funnel
 
 
 def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -76,7 +127,7 @@ def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFra
 
 def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     root = study.source("b")
-    table = _named(root, _with_manifest(root, read_folder(root)))
+    table = _named(root, _with_manifest(study, root, read_folder(root)))
     readable = write_pictures(study, table, study.data_dir / "B" / "images", "set B", progress)
     steps: dict[str, list] = {"stage1": [filters.Step("readable pictures", lambda t: readable)], "stage2": []}
     if "yaw_estimate" in table:  # the folder's manifest tells how far the head is turned
@@ -84,8 +135,8 @@ def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
         within = lambda t: t["yaw_estimate"].abs() <= 30  # noqa: E731
         steps["stage2"] = [front._replace(name="front facing (|yaw| ≤ 30°)", passes=within)]
     if selection := selection_file(study):
-        picked = _accepted(table, selection)
-    elif "tier" in table and (table["tier"] == "strict").any():
+        return _select(study, table, steps, selection)
+    if "tier" in table and (table["tier"] == "strict").any():
         picked = table["tier"] == "strict"
     else:
         picked = pd.Series(True, table.index)
@@ -93,18 +144,17 @@ def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    root = study.source("mafa")
-    table = read_mafa(root, "train")
+    table = _mafa(study, "train")
     filters.check_counts(table)
-    table["source"] = [str(root / name) for name in table["image"]]
-    table["crop"], table["original"] = True, table["image"]
-    selection = selection_file(study)
-    picked = _accepted(table, selection) if selection else pd.Series(False, table.index)
     steps = filters.paper_steps()
     steps["stage1"].insert(0, filters.Step("usable", filters.usable, "the picture is there and the box is one"))
-    table, funnel = filters.funnel(table, steps | _picked(picked))
-    table["image"] = [f"{Path(n).stem}_{f}.png" for n, f in zip(table["image"], table["face"])]
-    table["identity"] = [Path(n).stem for n in table["source"]]  # faces of one picture stay on one side of the split
+    if selection := selection_file(study):
+        table, funnel = _select(study, table, steps, selection)
+    else:
+        table, funnel = filters.funnel(table, steps)
+        table, why = table.assign(stage3=False), f"{int(table['stage2'].sum()):,} faces wait for the eye (§3, §4.3)"
+        row = {"step": "stage3: not yet picked by hand", "kept": 0, "removed": 0, "why": why}
+        funnel = pd.concat([funnel, pd.DataFrame([row])], ignore_index=True)
     if study.roots.get("stock"):
         stock = _stock(study).assign(stage1=False, stage2=False, stage3=True, removed_by="")
         table = pd.concat([table, stock], ignore_index=True)
@@ -112,6 +162,16 @@ def _paper_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
         row["why"] = "the picked set is small (§3)"
         funnel = pd.concat([funnel, pd.DataFrame([row])], ignore_index=True)
     return table, funnel
+
+
+def _mafa(study: Study, split: str) -> pd.DataFrame:
+    root = study.source("mafa")
+    table = read_mafa(root, split)
+    table["source"] = [str(root / name) for name in table["image"]]
+    table["crop"], table["original"] = True, table["image"]
+    table["image"] = [f"{Path(n).stem}_{f}.png" for n, f in zip(table["image"], table["face"])]
+    table["identity"] = [Path(n).stem for n in table["source"]]  # faces of one picture stay on one side of the split
+    return table
 
 
 def _stock(study: Study) -> pd.DataFrame:
@@ -144,13 +204,16 @@ def picking_file(study: Study) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------------- set A
-def collect_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
-    """Full faces for set A: at most `wanted` to train on (the size of B, paper §3) and a held-out part."""
+def collect_A(study: Study, wanted: int, progress: bool, table_B: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Full faces for set A: at most `wanted` to train on (the size of B, paper §3) and a held-out part.
+
+    table_B: of `collect_B`; who is held out there is in A, too, and who is trained on there is not held out in A.
+    """
     collect = {"faceworld": _faceworld_A, "folders": _folder_A, "paper": _paper_A}[study.data]
-    return collect(study, min(wanted, study.profile.count_A), progress)
+    return collect(study, min(wanted, study.profile.count_A), progress, table_B)
 
 
-def _faceworld_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
+def _faceworld_A(study: Study, wanted: int, progress: bool, _) -> pd.DataFrame:
     p, tables = study.profile, []
     for split, count in (("train", wanted), ("test", p.count_test)):
         first = FIRST_TRAIN_A if split == "train" else FIRST_TEST_A
@@ -169,11 +232,14 @@ def _faceworld_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
     return pd.concat([t[0] for t in tables], ignore_index=True)
 
 
-def _folder_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
+def _folder_A(study: Study, wanted: int, progress: bool, table_B: pd.DataFrame | None) -> pd.DataFrame:
     root, size = study.source("a"), study.profile.size
-    table = _named(root, _with_manifest(root, read_folder(root)))
+    table = _named(root, _with_manifest(study, root, read_folder(root)))
     order = np.random.default_rng([study.seed, 1]).permutation(len(table))
-    table = table.iloc[order].reset_index(drop=True)
+    table = table.iloc[order]
+    trained, held = (set(), set()) if table_B is None else (_people(table_B, split) for split in ("train", "test"))
+    of_held = table["identity"].isin(held)  # who is held out in B comes first; what is too much of them stays out
+    table = pd.concat([table[of_held].head(study.profile.count_test), table[~of_held]], ignore_index=True)
     need, kept, found = wanted + study.profile.count_test, [], []
     given = root / "landmarks.csv"  # as lib.warp.faces and the face world write it
     source = open_source(given if given.is_file() else "dlib", root)
@@ -202,22 +268,42 @@ def _folder_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
     write_landmarks(
         study.data_dir / "A" / "landmarks.csv", landmarks_table((n, 0, p) for n, p in zip(table["image"], found))
     )
-    return _hold_out(table, None, study)
+    return _hold_out(table, None, study, held, trained, held)
 
 
-def _paper_A(study: Study, wanted: int, progress: bool) -> pd.DataFrame:
+def _paper_A(study: Study, wanted: int, progress: bool, _) -> pd.DataFrame:
     cmfd, ffhq = study.source("cmfd"), study.source("ffhq")
     masked = read_maskedface_net(cmfd, "CMFD").query("reason == ''")
     full = read_ffhq(ffhq).query("reason == ''").set_index("identity")["image"]
     both = masked[masked["identity"].isin(full.index)]
     if both.empty:
         raise StudyError(f"{cmfd}: none of its {len(masked)} images has its full face of the same id in {ffhq}")
-    need = min(wanted + study.profile.count_test, len(both))
-    table = both.sample(need, random_state=study.seed).reset_index(drop=True)
+    table = both.sample(frac=1, random_state=study.seed).reset_index(drop=True)
     table["rule_source"] = [str(cmfd / name) for name in table["image"]]
     table["source"] = [str(ffhq / full[identity]) for identity in table["identity"]]
     table["image"] = [f"{Path(name).stem}.png" for name in table["image"]]
-    return _hold_out(table, None, study)
+    need, end, readable = wanted + study.profile.count_test, 0, pd.Series(False, table.index)
+    while (lacking := need - int(readable.sum())) and end < len(table):  # others come for those that cannot be read
+        part = table.iloc[end : end + lacking]
+        there = write_pictures(study, part, study.data_dir / "A" / "full", "set A", progress)
+        readable[part.index], end = there & _decoded(study, part["rule_source"], progress), end + len(part)
+    return _hold_out(table[readable].reset_index(drop=True), None, study)
+
+
+def _decoded(study: Study, paths: pd.Series, progress: bool) -> pd.Series:
+    """Whether each picture can be read; a boolean per row. Those that cannot are listed."""
+    jobs = [Job(path, (Path(path),), ()) for path in paths]
+    reasons = work_through(_damage, jobs, study.data_dir / "A" / "decoded.jsonl", progress=progress, what="CMFD")
+    add_failures(study, "set A, masked", [(path, reason) for path, reason in reasons.items() if reason])
+    return paths.map(reasons) == ""
+
+
+def _damage(job: Job) -> str:
+    try:
+        read_image(job.inputs[0])
+    except ImageError as error:
+        return error.reason
+    return ""
 
 
 def landmarks_of(study: Study) -> dict[str, np.ndarray]:
@@ -244,8 +330,8 @@ def collect_scenes(study: Study, side: str, progress: bool) -> pd.DataFrame:
         if side == "A":
             files = fddb_pictures(root)
         else:
-            there = read_mafa(root, "train").query("reason != 'picture missing'")
-            files = [root / name for name in there["image"].unique()]
+            table = read_mafa(root, "train")
+            files = [root / name for name in table.loc[~table["reason"].isin(NOT_OPENED), "image"].unique()]
     if not files:
         raise StudyError(f"no multi-face pictures for set {side} of the pretraining")
     order = np.random.default_rng([study.seed, 2]).permutation(len(files))[: p.count_scenes]
@@ -285,11 +371,6 @@ def selection_file(study: Study) -> Path | None:
     return next((path for path in places if path.exists()), None)
 
 
-def _accepted(table: pd.DataFrame, path: Path) -> pd.Series:
-    """Which faces a selection accepts; it names pictures as they are called in their own folder."""
-    return curation.accepted(table.assign(image=table["original"]), curation.read_selection(path))
-
-
 def _named(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Give each picture of a folder the name it has in the study (unique, flat), its source and its `original` name."""
     table["original"] = table["image"]
@@ -298,30 +379,100 @@ def _named(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _with_manifest(root: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns of a `manifest.csv` beside the pictures, joined by its column `name` or `image`."""
-    path = root / "manifest.csv"
-    if not path.exists():
-        return table
-    manifest = pd.read_csv(path)
+def read_manifest(path: Path) -> pd.DataFrame:
+    """A `manifest.csv` beside pictures: `image` (its column `name` or `image`), `identity` (`group` or `identity`, as
+    text) where it has one, and its other columns, numbers where all of a column's values are.
+
+    Raises StudyError that names the file, the column, and the line where there is one.
+    """
+    try:
+        manifest, lines = read_rows(path)
+    except ValueError as error:
+        raise StudyError(str(error)) from None
     key = next((k for k in ("image", "name") if k in manifest), None)
     if key is None:
         raise StudyError(
             f"{path}: needs a column `name` or `image` with the picture's path; it has {', '.join(manifest)}"
         )
-    manifest = manifest.rename(columns={key: "image", "group": "identity"}).drop_duplicates("image")
+    if {"group", "identity"} <= set(manifest):
+        raise StudyError(f"{path}: has both a column `group` and a column `identity`; keep the one that says who it is")
+    # What a face table says of its pictures itself is not for a manifest to say.
+    manifest = manifest.rename(columns={key: "image", "group": "identity"})
+    manifest = manifest.drop(columns=[c for c in manifest if c in COLUMNS and c not in ("image", "identity")])
+    lines = pd.Series(lines, manifest.index, dtype=object)
+    if (again := manifest.duplicated("image") & ~manifest.duplicated()).any():
+        line, name = lines[again].iloc[0], manifest.loc[again, "image"].iloc[0]
+        raise StudyError(f"{path}, {line}: {name!r} is listed before, with other values; keep one of the rows")
+    for name in manifest.columns.difference(["image", "identity", "tier"]):
+        values = manifest[name].replace(("NA", "nan", "NaN"), "")
+        numbers = pd.to_numeric(values, errors="coerce").replace((np.inf, -np.inf), np.nan)
+        wrong = numbers.isna() & (values != "")
+        if name == "yaw_estimate" and wrong.any():
+            line, value = lines[wrong].iloc[0], values[wrong].iloc[0]
+            raise StudyError(f"{path}, {line}: yaw_estimate is {value!r}, expected degrees as a number, or nothing")
+        if not wrong.any():
+            manifest[name] = numbers
+    return manifest.drop_duplicates("image", ignore_index=True)
+
+
+def _with_manifest(study: Study, root: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of a `manifest.csv` beside the pictures, joined by the picture's path."""
+    path = root / "manifest.csv"
+    if not path.exists():
+        return table
+    manifest = read_manifest(path)
+    strange, without = ~manifest["image"].isin(table["image"]), ~table["image"].isin(manifest["image"])
+    if without.all():
+        names = f"it names {manifest['image'].iloc[0]!r}" if len(manifest) else "it names nothing"
+        raise StudyError(
+            f"{path}: none of its {len(manifest):,} rows is of a picture here: {names}, expected paths inside {root}, "
+            f"like {table['image'].iloc[0]!r}"
+        )
+    if told := [
+        f"{part.sum():,} of {len(part):,} {what}, the first: {names[part].iloc[0]}"
+        for part, what, names in (
+            (strange, "rows are of no picture here", manifest["image"]),
+            (without, "pictures are not in it", table["image"]),
+        )
+        if part.any()
+    ]:
+        add_failure(study, "manifest", str(path), "; ".join(told))
     replaced = [c for c in manifest if c in table and c != "image"]
     return table.drop(columns=replaced).merge(manifest, on="image", how="left")
 
 
-def _hold_out(table: pd.DataFrame, among: str | None, study: Study) -> pd.DataFrame:
-    """Mark a held-out part by identity: `count_test` rows, at most a fifth, out of those where `among` is True."""
+def _people_A(study: Study) -> set[str]:
+    """Whom a manifest names in the user's folder of full faces."""
+    if study.data != "folders" or not (path := study.source("a") / "manifest.csv").exists():
+        return set()
+    return _people(read_manifest(path))
+
+
+def _people(table: pd.DataFrame, split: str | None = None) -> set[str]:
+    """The known identities of a table, or of one of its splits."""
+    rows = table if split is None else table[table["split"] == split]
+    return set(rows["identity"].dropna().astype(str)) - {""} if "identity" in rows else set()
+
+
+def _hold_out(
+    table: pd.DataFrame,
+    among: str | None,
+    study: Study,
+    first: Collection[str] = (),
+    never: Collection[str] = (),
+    always: Collection[str] = (),
+) -> pd.DataFrame:
+    """Mark a held-out part by identity: `count_test` rows, at most a fifth, out of those where `among` is True.
+
+    Who is in `first` is chosen before others, who is in `never` not at all; who is in `always` is held out in any case.
+    """
     eligible = table[table[among]] if among else table
     count = min(study.profile.count_test, len(eligible) // 5)
     identities = identities_of(eligible)
     order = np.random.default_rng([study.seed, 3]).permutation(identities.unique())
+    order = sorted((who for who in order if who not in never), key=lambda who: who not in first)
     sizes = identities.value_counts()[order].cumsum()
-    chosen = set(sizes.index[sizes <= count])
+    chosen = set(sizes.index[sizes <= count]) | set(always)
     return table.assign(split=np.where(identities_of(table).isin(chosen), "test", "train"))
 
 

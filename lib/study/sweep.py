@@ -4,26 +4,26 @@ Every run starts from the last weights of stage 3 and differs from the others in
 
     sweeps/nmc/<norm>_<weight>_<steps>x<batch>_<precision>_seed<seed>/result.json    with metrics.csv and samples/
 
-Its weights are dropped once they are measured. A second call reads the results and trains what is missing.
+Its weights are dropped once they are measured. A second call reads the results and trains what is missing
+(lib.study.runner).
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from lib.data.files import read_json, write_json
-from lib.gan import TrainConfig, TrainData, Translator, train
-from lib.study.config import LAMBDA_NMC, STAGES
+from lib.gan import TrainData, Translator
+from lib.study.config import LAMBDA_NMC, STAGES, StudyError
 from lib.study.datasets import TestSet, load_test_set, train_data
 from lib.study.metrics import attention_split, outside_change
+from lib.study.runner import Task, read_result, run_tasks
 from lib.study.runs import Study
 from lib.study.timeline import parent_checkpoint, train_config
 
@@ -73,7 +73,7 @@ def run_sweep(
     inside over outside, on all held-out faces; losses before their λ, over the last quarter of the steps. The first
     row, norm "start", is measured on the weights that all runs start from.
 
-    Raises StudyError where stage 3 has not been trained; see `lib.gan.train` for the rest.
+    Raises StudyError where stage 3 has not been trained, and where a run failed. One that diverged has NaN.
     """
     parent = parent_checkpoint(study, STAGE)
     start, test = study.root / parent["checkpoint"], load_test_set(study)
@@ -81,13 +81,19 @@ def run_sweep(
     origin = {"parent": parent, "data": facts}
     base = train_config(study, STAGE, epochs=1, steps_per_epoch=steps, compile="off")
     base = replace(base, **{"tick_steps": max(1, steps // 20)} | changes)
-    rows = [{"norm": "start", "weight": 0.0} | _changes(start, test, base.device)]
     runs = [(setting, seed) for seed in seeds for setting in settings]
-    for setting, seed in tqdm(runs, "NMC sweep", disable=not progress, ascii=True, mininterval=5):
+    root, tasks = study.root / "sweeps" / "nmc", []
+    for setting, seed in runs:
         config = replace(base, nmc_norm=setting.norm, lambda_nmc=setting.weight, seed=seed)
         name = f"{setting.norm}_{setting.weight:.4g}_{steps}x{config.batch_size}_{config.precision}_seed{seed}"
-        measured = _run(study.root / "sweeps" / "nmc" / name, config, data, start, origin, test)
-        rows.append({"norm": setting.norm, "weight": setting.weight, "seed": seed} | measured)
+        facts = {"config_hash": config.hash(), **origin}
+        tasks.append(
+            Task(root / name, facts, partial(_measure, test), config, data, start, parent, config.epochs, keep=False)
+        )
+    run_tasks(root, tasks, 0, progress, "NMC sweep")
+    rows = [{"norm": "start", "weight": 0.0} | _changes(start, test, base.device)]
+    for (setting, seed), task in zip(runs, tasks):
+        rows.append({"norm": setting.norm, "weight": setting.weight, "seed": seed} | _measured(task.folder))
     return pd.DataFrame(rows)
 
 
@@ -104,19 +110,23 @@ def _data(study: Study) -> tuple[TrainData, dict]:
     return train_data(study, STAGE, study.profile.sample_count)
 
 
-def _run(folder: Path, config: TrainConfig, data: TrainData, start: Path, origin: dict, test: TestSet) -> dict:
-    path, facts = folder / "result.json", {"config_hash": config.hash(), **origin}
-    if path.exists() and {key: read_json(path)[key] for key in facts} == facts:
-        return read_json(path)["measured"]
-    result = train(config, data, folder, init_from=start, parent=origin["parent"], progress=False)
-    last = pd.read_csv(folder / "metrics.csv").query("step > 0.75 * @result.steps")
-    measured = _changes(result.checkpoint, test, config.device) | {
+def _measure(test: TestSet, task: Task) -> list[dict]:
+    last = pd.read_csv(task.folder / "metrics.csv").query("step > 0.75 * @task.steps")
+    values = _changes(task.checkpoint(task.labels[-1]), test, task.config.device) | {
         "loss_cycle": float(last["loss_cycle_A"].mean() + last["loss_cycle_B"].mean()),
         "loss_G_adv_AB": float(last["loss_G_adv_AB"].mean()),
     }
-    write_json(path, {**facts, "config": config.to_dict(), "measured": measured})
-    shutil.rmtree(folder / "checkpoints")
-    return measured
+    return [{"metric": name, "value": value} for name, value in values.items()]
+
+
+def _measured(folder: Path) -> dict[str, float]:
+    """The measures of a run; NaN where it diverged. StudyError where it failed."""
+    result = read_result(folder)
+    if result.get("status", "").startswith("failed"):
+        raise StudyError(f"{folder}: {result['status']}")
+    if "measured" in result:  # as the first releases wrote it
+        return result["measured"]
+    return dict.fromkeys(MEASURES, np.nan) | {row["metric"]: row["value"] for row in result["values"]}
 
 
 def _changes(checkpoint: Path, test: TestSet, device: str) -> dict[str, float]:

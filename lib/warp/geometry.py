@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.interpolate import LinearNDInterpolator
-from scipy.spatial import Delaunay, QhullError
 
 Mapping = Callable[[np.ndarray], np.ndarray]
 
@@ -174,19 +173,79 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def fit_triangles(source: np.ndarray, target: np.ndarray) -> Mapping:
-    """The piecewise affine mapping source → target over the Delaunay triangles of the source points [N, 2].
+# The polygon of a mask's key points, clockwise as seen from its top left, and the triangles in it: a strip between the
+# upper and the lower edge, the same on every template and face, so that it cannot come out otherwise where an edge bends
+# the other way.
+_POLYGON = {12: tuple(range(12)), 6: (0, 1, 2, 5, 4, 3)}
+_HALF_STRIP = {12: ((0, 1, 11), (1, 10, 11), (1, 9, 10), (1, 2, 9), (2, 8, 9)), 6: ((0, 1, 5), (1, 4, 5))}
+_RING = 0.15  # width of the ring around the polygon, in mask widths: no cloth of ours reaches out farther than 0.073
+_RING_SHARES = (1.0, 0.5, 0.25, 0.1)  # of it, tried in turn on a face until the ring does not fold
 
-    A ring of triangles around them, to the same points moved out by a quarter on both sides, takes in what bulges
-    beyond them; places farther out go far away. Raises ValueError for points on a line.
+
+@lru_cache(maxsize=2)
+def _triangles(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of the triangles inside the polygon, int [count − 2, 3], and of its ring, whose point k is count + k:
+    int [2 count, 3]. Mirror images of themselves."""
+    top = count // 6  # of the polygon; its mirror image of k is 2 top − k
+    half = np.array(_HALF_STRIP[count])
+    inner = np.concatenate([half, (2 * top - half[:, ::-1]) % count])
+    ring = []
+    for k in range(count):
+        here, after = k, (k + 1) % count
+        right = (k - top) % count < count // 2
+        cut = (here, count + after) if right else (after, count + here)
+        ring += [(count + here, count + after, cut[0]), (cut[1], after, here)]
+    return inner, np.array(ring)
+
+
+def _ring(polygon: np.ndarray, width: np.ndarray | float) -> np.ndarray:
+    """The polygon's points moved outwards, each by its `width`."""
+    before, after = polygon - np.roll(polygon, 1, 0), np.roll(polygon, -1, 0) - polygon
+    along = sum(edge / np.linalg.norm(edge, axis=1, keepdims=True).clip(1e-9) for edge in (before, after))
+    along /= np.linalg.norm(along, axis=1, keepdims=True).clip(1e-9)
+    return polygon + np.stack([along[:, 1], -along[:, 0]], 1) * np.reshape(width, (-1, 1))
+
+
+def _areas(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Twice the area of each triangle, negative where its corners run counter-clockwise as seen."""
+    a, b, c = points[triangles].transpose(1, 0, 2)
+    (x1, y1), (x2, y2) = (b - a).T, (c - a).T
+    return x1 * y2 - y1 * x2
+
+
+def fit_triangles(source: np.ndarray, target: np.ndarray) -> Mapping:
+    """The piecewise affine mapping source → target of a mask's key points, 12 or 6 of them, over fixed triangles.
+
+    A ring of triangles takes in what bulges beyond the points; places farther out go far away. Raises ValueError where
+    a triangle has no area or is turned over: the mask would fold or tear.
     """
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    rings = [np.concatenate([p, p.mean(axis=0) + 1.25 * (p - p.mean(axis=0))]) for p in (source, target)]
-    try:
-        inner = LinearNDInterpolator(Delaunay(rings[0]), rings[1], fill_value=-1e6)
-    except QhullError:
-        raise ValueError("triangles: the points lie on a line or coincide") from None
-    return lambda points: inner(np.asarray(points, np.float64))
+    count = len(source)
+    inner, ring = _triangles(count)
+    own, other = (np.asarray(points, np.float64)[list(_POLYGON[count])] for points in (source, target))
+    edges = [np.linalg.norm(np.roll(p, -1, 0) - p, axis=1) for p in (own, other)]
+    stretch = sum(np.roll(edges[0], k) for k in (0, 1)) / sum(np.roll(edges[1], k) for k in (0, 1)).clip(1e-9)
+    width = _RING * float(np.ptp(other[:, 0]))
+    corners = np.concatenate([inner, ring])
+    there = np.concatenate([other, _ring(other, width)])
+    for share in _RING_SHARES:
+        here = np.concatenate([own, _ring(own, share * width * stretch)])
+        areas = _areas(here, corners)
+        if (areas > 1e-9 * areas.max()).all() and (_areas(there, corners) > 0).all():
+            break
+    else:
+        raise ValueError("the triangles between the key points would fold")
+    # Affine coordinates of a place in each triangle; the triangle that it lies in has none below 0.
+    matrices = np.linalg.inv(np.concatenate([here[corners], np.ones((len(corners), 3, 1))], 2))
+
+    def mapped(points: np.ndarray) -> np.ndarray:
+        points = np.asarray(points, np.float64)
+        shares = np.einsum("nd,tdk->ntk", np.concatenate([points, np.ones((len(points), 1))], 1), matrices)
+        inside = shares.min(axis=2) >= -1e-9
+        which = inside.argmax(axis=1)  # the first: cloth goes before the ring
+        out = np.einsum("nk,nkd->nd", shares[np.arange(len(points)), which], there[corners[which]])
+        return np.where(inside.any(axis=1)[:, None], out, -1e6)
+
+    return mapped
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,30 @@ class Style:
             _check_number(name, getattr(self, name), 0, most)
 
 
+def parse_wear(text: str) -> dict[str, float]:
+    """How often each way of wearing comes, from a text: a name ("Mask", "imfd" for `IMFD_SHARES`), or names with
+    weights, "Mask=3, Mask_Chin=1"; imfd among others gives its weight to its three ways. As `WarpConfig.wear` takes it.
+
+    Raises ValueError that names the part which is wrong and what is expected.
+    """
+    wear: dict[str, float] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, mark, weight = (word.strip() for word in part.partition("="))
+        _check_choice("wear", name, (*WEAR_TYPES, "imfd"))
+        try:
+            times = float(weight) if mark else 1.0
+        except ValueError:
+            raise ValueError(f"wear: {part!r}: the weight after = must be a number") from None
+        _check_number(f"wear: the weight of {name}", times, 0, 1e9)
+        shares = IMFD_SHARES if name == "imfd" else {name: 1.0}
+        if doubled := sorted(shares.keys() & wear.keys()):
+            raise ValueError(f"wear: {text!r} names {doubled[0]} twice")
+        wear |= {way: share * times for way, share in shares.items()}
+    if not sum(wear.values()) > 0:
+        raise ValueError(f"wear: {text!r} names no way with a weight above 0; expected e.g. Mask=3,Mask_Chin=1")
+    return wear
+
+
 @dataclass(frozen=True)
 class WarpConfig:
     """What may be drawn. None of the spreads is given in the paper, which used CMFD as published; they are chosen so

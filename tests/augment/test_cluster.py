@@ -268,6 +268,80 @@ def test_workers_of_this_machine_do_both_steps(faces, checkpoint, tmp_path, capf
     assert set(workers_of(os.getpid())) <= set(others)
 
 
+def test_workers_that_die_while_they_start_are_started_again(faces, tmp_path, monkeypatch):
+    died = tmp_path / "died"
+    deadly = f"import os, pathlib\nif not os.path.exists({str(died)!r}): pathlib.Path({str(died)!r}).touch(); os.kill(os.getpid(), 9)"
+    monkeypatch.setattr("lib.augment.cluster.NO_INTERRUPT", deadly)
+    options = replace(HERE, workers=1, dashboard=False, limit=1)
+    assert augment_folder(faces, tmp_path / "out", options).faces_masked == 1
+    assert died.exists()
+
+
+def test_workers_that_always_die_are_told_in_one_line(faces, tmp_path, monkeypatch):
+    def dies(**_):
+        raise RuntimeError("Nanny failed\nto start.")
+
+    monkeypatch.setattr("lib.augment.cluster.LocalCluster", dies)
+    with pytest.raises(AugmentError, match=r"3 times over \(Nanny failed to start\.\).*--workers 0"):
+        augment_folder(faces, tmp_path / "out", replace(HERE, workers=1))
+
+
+SLOW = """
+import sys
+from lib.augment import cluster, pipeline
+from lib.augment.__main__ import main
+cluster.PATIENCE = 2
+real = pipeline._records
+pipeline._records = lambda todo, *rest: real(todo * 500, *rest)
+sys.exit(main(sys.argv[1:]))
+"""  # enough to do
+
+
+def test_a_scheduler_that_dies_is_told_in_one_line(faces, tmp_path):
+    port = Path(tmp_path / "address")
+    code = "import asyncio, sys, pathlib; from distributed import Scheduler, Nanny\n"
+    code += "async def main():\n    async with Scheduler(host='127.0.0.1', port=0, dashboard=False) as s:\n"
+    code += "        pathlib.Path(sys.argv[1]).write_text(s.address); await s.finished()\nasyncio.run(main())"
+    scheduler = subprocess.Popen([sys.executable, "-c", code, port], cwd=ROOT)
+    try:
+        until(lambda: port.exists() and port.read_text())
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", port.read_text(), "--no-dashboard", "--no-nanny"]
+        worker += [
+            "--nthreads",
+            "1",
+            "--memory-limit",
+            "0",
+            "--local-directory",
+            tmp_path / "worker",
+            "--death-timeout",
+            "5",
+        ]
+        worker = subprocess.Popen(
+            worker, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        command = [
+            sys.executable,
+            "-c",
+            SLOW,
+            faces,
+            tmp_path / "out",
+            "--rule-only",
+            "--quiet",
+            "--scheduler",
+            port.read_text(),
+        ]
+        run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        journal = tmp_path / "out" / NAME
+        until(lambda: journal.exists() and b'"kind":"start"' in journal.read_bytes())
+    finally:
+        scheduler.kill()
+        worker.kill()
+    _, said = run.communicate(timeout=90)
+    assert run.returncode == 2
+    assert len(said.splitlines()) == 1, said
+    assert "the scheduler is gone" in said
+
+
 def test_without_workers_dask_is_not_even_loaded(faces, tmp_path):
     code = (
         "import sys; from lib.augment.__main__ import main; main(sys.argv[1:]); assert 'distributed' not in sys.modules"

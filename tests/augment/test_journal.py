@@ -108,9 +108,86 @@ def test_a_new_output_name_replaces_the_old_file(out, in_dir):
 
 
 def test_other_options_are_refused_and_named(out):
-    with pytest.raises(AugmentError, match=r"seed was 0, now 5.*--force") as caught:
+    with pytest.raises(AugmentError, match=r"--seed was 0, now 5.*--force") as caught:
         Journal(out, {**PRINT, "seed": 5})
     assert "\n" not in str(caught.value)
+    assert (out / "images" / "a.png").exists()
+
+
+MORE = {"checkpoint": "tiny", "checkpoint_sha256": "aa", "margin": 0.1, "preset": "study"}
+RULE = {"checkpoint": "rule-only", "checkpoint_sha256": "", "preset": "ours"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ({"labels": "aa"}, {}, "--labels was given, now not given"),
+        ({}, {"replay": "aa"}, "--replay was not given, now given"),
+        ({"labels": "aa"}, {"labels": "bb"}, "--labels tells of other faces now"),
+        ({"replay": "aa", "preset": None}, {"preset": "ours"}, "--replay was given, now not given"),
+        (RULE, MORE, "it was --rule-only, now --checkpoint tiny"),
+        (MORE, RULE, "it was --checkpoint tiny, now --rule-only"),
+        (MORE, {**MORE, "checkpoint": "other", "checkpoint_sha256": "bb"}, "--checkpoint was tiny, now other"),
+        (MORE, {**MORE, "checkpoint_sha256": "bb"}, "--checkpoint has other weights now"),
+        ({"min_face": None, "originals": True}, {"min_face": 9, "originals": False},
+         "--min-face was not given, now 9, --originals was given, now not given"),
+        ({"input": "/else"}, {}, "IN was /else, now /in"),
+        ({"format": 0, "seed": 4}, {}, "written by another version of this tool, format 0, now 1"),
+    ],
+)  # fmt: skip
+def test_what_changed_is_told_in_options_whichever_side_had_it(tmp_path, before, now, told):
+    with Journal(tmp_path, {**PRINT, **before}):
+        pass
+    with pytest.raises(AugmentError) as caught:
+        Journal(tmp_path, {**PRINT, **now})
+    assert f"holds a run with other options ({told}); give" in str(caught.value)
+
+
+def test_pictures_that_left_in_are_counted_and_pruned(out, in_dir):
+    with Journal(out, PRINT) as journal:
+        assert journal.keep_valid(in_dir, TASKS) == 0
+        assert journal.keep_valid(in_dir, TASKS[1:]) == 1
+        assert (out / "images" / "a.png").exists()
+        assert journal.keep_valid(in_dir, TASKS[1:], prune=True) == 0
+        assert sorted(journal.done) == ["b.jpg", "c.jpg"]
+    assert sorted(path.name for path in (out / "images").iterdir()) == ["b.png", "c.png"]
+
+
+@pytest.mark.parametrize("lost", [1, 99], ids=["first line", "all lines"])
+def test_a_damaged_first_line_is_refused_and_force_removes_what_tables_list(out, in_dir, lost):
+    lines = (out / NAME).read_bytes().splitlines(keepends=True)
+    (out / NAME).write_bytes(b"".join([b"\xff" + line for line in lines[:lost]] + lines[lost:]))
+    rows = "output,region,original\nimages/a.png,regions/a.png,\nimages/b.png,regions/b.png,\n../in/a.jpg,mine.txt,\n"
+    (out / "manifest.csv").write_text(rows)
+    (out / "pairs").mkdir()
+    (out / "pairs" / "pairs.csv").write_text("x")
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(AugmentError, match=r"\.journal\.jsonl: damaged, .* --force"):
+        Journal(out, PRINT)
+    assert (out / "images" / "a.png").exists()
+    with reopened(out, in_dir, force=True) as journal:
+        assert not journal.done
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert left == {NAME, "mine.txt"} | ({"images/c.png", "regions/c.png"} if lost > 1 else set())
+    assert (in_dir / "a.jpg").exists()
+    with reopened(out, in_dir):
+        pass
+
+
+def test_a_first_line_torn_by_a_power_cut_begins_anew(tmp_path):
+    (tmp_path / NAME).write_bytes(b'{"kind":"ru')
+    with Journal(tmp_path, PRINT):
+        pass
+    with Journal(tmp_path, PRINT):
+        pass
+
+
+def test_a_copy_without_its_hidden_journal_is_told_so(out, tmp_path):
+    (out / "run.json").write_text("{}")
+    (out / NAME).unlink()
+    for force in (False, True):
+        with pytest.raises(AugmentError, match=r"its \.journal\.jsonl is missing \(a copy without hidden files"):
+            Journal(out, PRINT, force)
     assert (out / "images" / "a.png").exists()
 
 
@@ -121,10 +198,14 @@ def test_force_removes_what_the_journal_lists_and_nothing_else(out, in_dir):
         path.write_text("mine")
     (out / "failures.csv").write_text("file,face,kind,reason\n")
     (out / "images" / "half.png").write_text("begun, not done")
+    (out / "tensors").mkdir()
+    (out / "tensors" / "half.safetensors").write_text("begun, not done")
+    (out / "tensors" / ".half.safetensors.0123abcd.tmp").write_text("killed")
     with Journal(out, PRINT) as journal:
         journal.start(Task("half.jpg", "half.png"), out)
     with reopened(out, in_dir, fingerprint={**PRINT, "seed": 5}, force=True) as journal:
         assert not journal.done
+    assert not (out / "tensors").exists()
     left = sorted(path for path in out.rglob("*") if path.is_file())
     assert left == sorted([*mine, out / NAME])
     with reopened(out, in_dir, fingerprint={**PRINT, "seed": 5}):

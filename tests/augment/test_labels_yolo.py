@@ -1,4 +1,6 @@
-"""What YOLO texts of augmented sets hold."""
+"""What YOLO texts of augmented sets hold, and where they lie."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,12 +37,16 @@ def test_only_the_class_changes_and_masks_stand_beside(tmp_path):
     table.loc[0, list(MASK)] = list(MASK.values())
     paths = write_labels("yolo", tmp_path / "out", table, lambda row: REGION, root)
     assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in paths) == [
-        "data.yaml", "labels/a.txt", "labels/b.txt", "labels_seg/a.txt"]  # fmt: skip
+        "data.yaml", "labels/a.txt", "labels/b.txt", "labels_seg/a.txt", "train.txt"]  # fmt: skip
     lines = (tmp_path / "out" / "labels" / "a.txt").read_text().splitlines()
     assert lines == ["3 0.50 .5 1e-1 0.2 0.875", "1 .5 .5 .1 .1", "0 0 0 0.5 0 0.25 0.5"]
     assert (tmp_path / "out" / "labels" / "b.txt").read_text() == ""
     assert yaml.safe_load((tmp_path / "out" / "data.yaml").read_text()) == {
-        "nc": 4, "names": ["without_mask", "dog", "face", "face_mask"], "train": "../train"}  # fmt: skip
+        "nc": 4,
+        "names": ["without_mask", "dog", "face", "face_mask"],
+        "train": "train.txt",
+        "val": "train.txt",
+    }
     number, *shares = (tmp_path / "out" / "labels_seg" / "a.txt").read_text().split()
     assert number == "3"
     ring = np.array(shares, float).reshape(-1, 2) * (40, 30)
@@ -53,10 +59,11 @@ def test_a_set_without_names_gets_them(tmp_path):
     root = yolo_set(tmp_path / "in", {"a": "0 .5 .5 .1 .1\n0 .2 .2 .1 .1"})
     table, _ = read_detection(root)
     write_labels("yolo", tmp_path / "same", table, lambda row: None, root)
-    assert not (tmp_path / "same" / "data.yaml").exists()
+    told = {"train": "train.txt", "val": "train.txt"}
+    assert yaml.safe_load((tmp_path / "same" / "data.yaml").read_text()) == told | {"names": {0: "0"}}
     write_labels("yolo", tmp_path / "new", table.assign(label=["face_mask", "face"]), lambda row: None, root)
     assert (tmp_path / "new" / "labels" / "a.txt").read_text().split("\n")[0][0] == "1"
-    assert yaml.safe_load((tmp_path / "new" / "data.yaml").read_text()) == {"names": {0: "face", 1: "face_mask"}}
+    assert yaml.safe_load((tmp_path / "new" / "data.yaml").read_text()) == told | {"names": {0: "face", 1: "face_mask"}}
 
 
 def test_classes_txt_grows(tmp_path):
@@ -78,4 +85,101 @@ def test_files_of_its_own(tmp_path):
     assert (tmp_path / "labels" / "c.txt").read_text() == ""
     assert (tmp_path / "val.txt").read_text() == "./images/s/a.png\n./images/c.png\n"
     assert yaml.safe_load((tmp_path / "data.yaml").read_text()) == {
-        "path": ".", "val": "val.txt", "names": {0: "face", 1: "face_mask"}}  # fmt: skip
+        "train": "val.txt", "val": "val.txt", "names": {0: "face", 1: "face_mask"}}  # fmt: skip
+
+
+def trained_on(root) -> dict[str, dict[str, str]]:
+    """What a trainer finds by data.yaml alone: of train and val each picture's text, by its rule for paths."""
+    content, found = yaml.safe_load((root / "data.yaml").read_text()), {}
+    assert "path" not in content, "data.yaml's own folder"
+    names = content["names"]
+    assert isinstance(names, list) or sorted(names) == list(range(len(names))), "every number has a name"
+    for split in ("train", "val"):
+        found[split] = {}
+        entries = content[split] if isinstance(content[split], list) else [content[split]]
+        for path in [root / entry for entry in entries]:
+            listed = [root / line for line in path.read_text().splitlines()] if path.suffix == ".txt" else None
+            for picture in listed or path.rglob("*.png"):
+                assert picture.is_file()
+                text = Path("/labels/".join(str(picture.absolute()).rsplit("/images/", 1))).with_suffix(".txt")
+                name = picture.relative_to(root).as_posix()
+                found[split][name] = text.read_text()[:1] if text.exists() else ""
+    return found
+
+
+@pytest.mark.parametrize("layout", ["root", "images", "roboflow", "beside", "list", "coco", "flat"])
+def test_what_is_written_can_be_trained_on_as_it_is(tmp_path, layout):
+    source, out, images = tmp_path / "set", tmp_path / "out", tmp_path / "out" / "images"
+    where = {"roboflow": "{}/images", "beside": "{}", "flat": "images"}.get(layout, "images/{}")
+    given = source / ("images" if layout == "images" else ".")
+    yaml_text = {
+        "root": "path: ../elsewhere\ntrain: images/train\nval: images/val\ndownload: print(1)\nnames: [face]\n",
+        "images": "path: .\ntrain: images/train\nval: images/val\nnames: {0: face}\n",
+        "roboflow": "train: ../train/images\nval: ../val/images\nnc: 1\nnames: ['face']\n",
+        "list": "train: one.txt\nval: two.txt\nnames: [face]\n",
+    }.get(layout)
+    for name, split in (("a", "train"), ("b", "train"), ("c", "val")):
+        place = source / where.format(split) / f"{name}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 30)).save(place)
+        text = Path(str(place).replace("/images/", "/labels/")).with_suffix(".txt")
+        if layout != "coco" and name != "b":  # a picture without a text has no face
+            text.parent.mkdir(parents=True, exist_ok=True)
+            text.write_text("0 .5 .5 .1 .1\n")
+        if layout == "list":
+            list_path = source / ("two.txt" if name == "c" else "one.txt")
+            with list_path.open("a") as file:
+                file.write(f"/old/place/{place.relative_to(source)}\n")
+        written = (images / place.relative_to(given)).with_suffix(".png")
+        written.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 30)).save(written)
+    if yaml_text:
+        (source / "data.yaml").write_text(yaml_text)
+    if layout == "coco":
+        box = {"x": 10, "y": 3, "w": 20, "h": 6, "label": "face", "width": 40, "height": 30}
+        names = {"images/train/a.png": box, "images/train/b.png": {}, "images/val/c.png": box}
+        rows = [{"image": name, "split": name.split("/")[1], "label": "face"} | row for name, row in names.items()]
+        table = box_table(rows)
+        more = ()
+    else:
+        table, _ = read_detection(source, "yolo", given)
+        table["image"] = table["image"].str.replace(".jpg", ".png")
+        more = (source, "yolo")
+    root = out / "labels" / "yolo"
+    paths = write_labels("yolo", root, table, lambda row: None, *more, images=images)
+    found = trained_on(root)
+    texts = {split: {Path(name).stem: text for name, text in own.items()} for split, own in found.items()}
+    everything = {"a": "0", "b": "", "c": "0"}
+    if layout == "flat":
+        assert texts == {"train": everything, "val": everything}
+    else:
+        assert texts == {"train": {"a": "0", "b": ""}, "val": {"c": "0"}}
+    back, _ = read_detection(root)
+    assert back["image"].nunique() == 3
+    assert (back["label_entry"] > 0).sum() == 2
+    assert sum(path.suffix == ".png" for path in paths) == 3
+    assert sorted(p.stat().st_ino for p in root.rglob("*.png")) == sorted(
+        p.stat().st_ino for p in images.rglob("*.png")
+    )
+    first = {path: path.read_bytes() for path in paths}
+    Image.new("L", (41, 30)).save(next(images.rglob("a.png")))  # in place: the other name follows
+    new = next(images.rglob("c.png"))
+    new.unlink()
+    Image.new("L", (42, 30)).save(new)  # a new file of that name: written again
+    write_labels("yolo", root, table, lambda row: None, *more, images=images)
+    assert {path for path, content in first.items() if content != path.read_bytes()} == {
+        path for path in paths if path.name in ("a.png", "c.png")}  # fmt: skip
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_without_hard_links_pictures_are_copied(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError("not on this disk")
+
+    monkeypatch.setattr("os.link", refused)
+    (tmp_path / "images").mkdir()
+    Image.new("L", (40, 30)).save(tmp_path / "images" / "a.png")
+    table = box_table([{"image": "a.png", "label": ""}])
+    write_labels("yolo", tmp_path / "yolo", table, lambda row: None, images=tmp_path / "images")
+    copy = tmp_path / "yolo" / "images" / "a.png"
+    assert copy.read_bytes() == (tmp_path / "images" / "a.png").read_bytes()

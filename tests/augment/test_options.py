@@ -24,6 +24,7 @@ from lib.augment.options import AugmentError, Options, find_pictures
         ({"rule_only": True, "share": "half"}, "--share: expected a number from 0 to 1"),
         ({"rule_only": True, "share": "0.5, 64px=2"}, "--share"),
         ({"rule_only": True, "max_yaw": 91}, "max_yaw"),
+        ({"rule_only": True, "wear": "Mask=3,Nose"}, "wear: expected one of Mask, .* got 'Nose'"),
         ({"rule_only": True, "originals": True, "copy_missed": True}, "leave out --copy-missed"),
         ({"rule_only": True, "write": "coco"}, "need --labels"),
         ({"rule_only": True, "labels_format": "coco"}, "need --labels"),
@@ -86,6 +87,7 @@ def test_the_fingerprint_names_what_shapes_the_outputs_and_nothing_else(faces):
     assert of() != of(seed=1)
     assert of() != of(largest_only=True)
     assert of() != of(copy_missed=True)
+    assert of() != of(tensors=True)
     for change in ({"per_image": 2}, {"originals": True}, {"share": "0.5"}, {"min_face": 9}, {"max_yaw": 20.0}):
         assert of() != of(**change)
 
@@ -105,3 +107,12 @@ def test_a_damaged_pairs_file_is_told_before_anything_is_done(faces, tmp_path):
     (tmp_path / "pairs.txt").write_text("Ann 1\n")
     with pytest.raises(AugmentError, match=r"--pairs: .*pairs\.txt, line 1"):
         find_pictures(faces, tmp_path / "out", Options(pairs=tmp_path / "pairs.txt"))
+
+
+def test_ways_of_wearing_come_with_weights():
+    def wear(text: str) -> dict:
+        return Options(rule_only=True, wear=text).checked().warp_config().wear
+
+    assert wear("Mask=3, Mask_Chin=1") == {"Mask": 3.0, "Mask_Chin": 1.0}
+    assert wear("Mask") == {"Mask": 1.0}
+    assert wear("imfd") == {"Mask_Mouth_Chin": 0.8, "Mask_Nose_Mouth": 0.1, "Mask_Chin": 0.1}

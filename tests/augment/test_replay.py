@@ -83,6 +83,22 @@ def test_copied_pictures_are_copied_again(people, tmp_path):
     assert (tmp_path / "one" / "failures.csv").read_bytes() == (tmp_path / "two" / "failures.csv").read_bytes()
 
 
+def test_tensors_are_written_again_where_they_are_asked_for_and_what_is_missing_is_made_anew(people, tmp_path):
+    augment_folder(people, tmp_path / "one", replace(RULE, tensors=True, copy_missed=True))
+    made = files(tmp_path / "one", ".safetensors")
+    assert sorted(made) == sorted(told(tmp_path / "one")["tensor"].unique())
+    (tmp_path / "one" / "tensors" / "Bo" / "Bo_0001.safetensors").unlink()
+    summary = augment_folder(people, tmp_path / "one", replace(RULE, tensors=True, copy_missed=True))
+    assert summary.done_now == 1
+    assert files(tmp_path / "one", ".safetensors") == made
+    replay = replace(QUIET, replay=tmp_path / "one" / "manifest.csv")
+    augment_folder(people, tmp_path / "two", replace(replay, tensors=True))
+    pd.testing.assert_frame_equal(told(tmp_path / "two"), told(tmp_path / "one"))
+    assert files(tmp_path / "two", ".safetensors") == made
+    augment_folder(people, tmp_path / "two", replace(replay, force=True))
+    assert not (tmp_path / "two" / "tensors").exists()
+
+
 def test_both_steps_are_replayed_with_the_checkpoint_of_the_manifest(people, checkpoint, tmp_path):
     options = replace(QUIET, checkpoint=checkpoint, seed=2, margin=0.05, crop_scale=2.0, size=32)
     augment_folder(people, tmp_path / "one", options)

@@ -12,6 +12,7 @@ from lib.augment.steps import finish, rule_based, step_one
 from lib.augment.tasks import Labelled, Task, name_tasks
 from lib.data.files import sha256
 from lib.data.images import read_image
+from lib.warp import load_non_mask
 
 RULE = Options(rule_only=True, preset="ours")
 
@@ -150,3 +151,22 @@ def test_an_overlapped_mask_s_region_ends_where_the_nearer_one_begins(faces, tmp
     assert near.sum() == 100
     assert far.sum() == 75
     assert not (far & near).any()
+
+
+@pytest.mark.parametrize("name", ["deep/two.png", "wall.png"])
+def test_a_tensor_tells_of_each_written_picture_what_stayed_as_it_was(faces, tmp_path, name):
+    root = faces
+    if name == "wall.png":  # nobody there: copied untouched
+        root = tmp_path
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 41, 3), dtype=np.uint8)).save(root / name)
+    options = replace(RULE, tensors=True, per_image=2, copy_missed=True)
+    record = rule_based(task(name, per_image=2), root, tmp_path / "out", options)
+    original = read_image(root / name).pixels
+    assert len(record["variants"]) == 2
+    for image, region, tensor in record["variants"].values():
+        assert tensor == "tensors/" + image.removeprefix("images/").replace(".png", ".safetensors")
+        kept = load_non_mask(tmp_path / "out" / tensor, original.shape[:2])
+        np.testing.assert_array_equal(kept, pixels(tmp_path / "out" / region) == 0)
+        assert (pixels(tmp_path / "out" / image) == original)[kept].all()
+        assert kept.all() == (name == "wall.png")
+    assert {path: sha256(tmp_path / "out" / path) for path in record["files"]} == record["files"]

@@ -12,6 +12,8 @@ from lib.augment.tasks import (
     Task,
     check_folders,
     face_seed,
+    hidden_folders,
+    identity_of,
     list_sources,
     name_tasks,
     variant_seed,
@@ -85,8 +87,15 @@ def test_no_two_outputs_share_a_file(sources, per_image, originals):
     assert all(path.endswith(".png") for path in outputs)
 
 
-def test_who_it_is_is_the_first_folder():
-    assert [t.identity for t in name_tasks(["Al/x/1.jpg", "Bo/1.jpg", "1.jpg"])] == ["Al", "Bo", ""]
+def test_who_it_is_is_a_folder_of_the_path():
+    deep = "train/n2/x/1.jpg"
+    for level, expected in {1: "train", 2: "n2", 3: "x", 4: "", -1: "x", -2: "n2", -3: "train", -4: ""}.items():
+        assert identity_of(deep, level) == expected
+        assert [t.identity for t in name_tasks([deep, "1.jpg"], identity=level)] == [expected, ""]
+
+
+def test_who_it_is_is_told_by_the_folder_that_holds_the_picture():
+    assert [t.identity for t in name_tasks(["train/Al/1.jpg", "Bo/1.jpg", "1.jpg"])] == ["Al", "Bo", ""]
 
 
 def test_outputs_name_every_file():
@@ -130,6 +139,11 @@ def test_pictures_are_listed_and_nothing_else_is_opened(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "x" / "back").symlink_to(tmp_path)
     assert list_sources(tmp_path) == ["a.jpg", "x/b.PNG"]
+    assert hidden_folders(tmp_path) == []
+    for name in (".git/x.txt", ".trash/er/c.jpg", "x/.thumbs/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert hidden_folders(tmp_path) == [".trash", "x/.thumbs"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(AugmentError, match="no pictures found"):
         list_sources(tmp_path / "empty")

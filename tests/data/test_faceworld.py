@@ -324,3 +324,16 @@ def test_gpu_agrees_with_cpu():
     gpu = render([1, 2], [1, 2], 48, device="cuda")
     assert (cpu.masked - gpu.masked.cpu()).abs().mean() < 0.01  # silhouette pixels may differ
     assert torch.allclose(cpu.landmarks, gpu.landmarks.cpu(), atol=0.05)
+
+
+def test_other_masks_on_the_same_face():
+    kw = {"size": 32, "what": ("full", "masked", "head"), "mask_kinds": (1, 0, 0)}
+    plain = render([5], [7], **kw)
+    others = render([5] * 3, [7] * 3, wear_seeds=[7, 8, 9], **kw)
+    for name in ("full", "head"):
+        assert (getattr(others, name) - getattr(plain, name)).abs().max() < 1e-3
+    assert torch.equal((others.masked[0] * 255).round(), (plain.masked[0] * 255).round())
+    assert (others.masked[1:] - others.masked[0]).abs().flatten(1).amax(1).min() > 0.05
+    assert len({tuple(colour.tolist()) for colour in others.mask_colour}) == 3
+    with pytest.raises(ValueError, match="1 and 1 and 2"):
+        render([5], [7], wear_seeds=[1, 2])

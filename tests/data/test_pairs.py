@@ -18,7 +18,7 @@ def mfr2(tmp_path, touch_picture):
 def test_mfr2_takes_the_number_of_the_file_name(mfr2):
     table = validate(read_mfr2(mfr2))
     assert table["image"].tolist() == [
-        "mfr2/Ann_Bee/Ann_Bee_0002.png", "mfr2/Ann_Bee/Ann_Bee_0003.jpg", "mfr2/Cy/Cy_0001.png",
+        "mfr2/Ann_Bee/Ann_Bee_0002.png", "mfr2/Ann_Bee/Ann_Bee_0003.png", "mfr2/Cy/Cy_0001.png",
         "mfr2/Ann_Bee/Ann_Bee_0004.jpg",
     ]  # fmt: skip
     assert table["identity"].tolist() == ["Ann_Bee", "Ann_Bee", "Cy", "Ann_Bee"]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lib.data import prepare
+from lib.data.__main__ import main
 from lib.data.images import read_image, resize
 from lib.data.prepare import JOURNAL, Job, crop_box, prepare_pictures, work_through
 
@@ -84,8 +85,11 @@ def test_a_line_cut_short_and_a_damaged_one_cost_their_own_job_only(tmp_path):
 
 def test_a_second_run_and_a_name_given_twice_are_refused(tmp_path):
     some = jobs(tmp_path, {"a": "x"})
-    with pytest.raises(ValueError, match="a is asked for twice"):
-        work_through(copy, [*some, *some], tmp_path / "journal", 0, False)
+    other = Job("a", (tmp_path / "b",), (tmp_path / "b.out",))
+    with pytest.raises(ValueError, match=f"a is asked for twice, from {tmp_path / 'a'} and {tmp_path / 'b'}"):
+        work_through(copy, [*some, other], tmp_path / "journal", 0, False)
+
+    assert not calls(tmp_path)
 
     def nested(job: Job) -> str:
         with pytest.raises(BlockingIOError, match="another run is working there"):
@@ -211,9 +215,47 @@ def test_the_command_on_a_folder_and_on_a_table(tmp_path, noise):
     assert json.loads((tmp_path / "cut" / JOURNAL).read_text().splitlines()[0])[2] == ""
 
 
+def test_a_job_without_a_result_is_no_success(tmp_path, monkeypatch):
+    some = jobs(tmp_path, {"a": "x"})
+    with pytest.raises(ValueError, match="workers: expected 0 or more, got -3"):
+        work_through(copy, some, tmp_path / "journal", -3, False)
+    monkeypatch.setattr(prepare.Pool, "run", lambda self, tasks: iter(()))
+    assert work_through(copy, some, tmp_path / "journal", 0, False) == {"a": "not done"}
+
+
+def test_a_name_that_is_not_utf8_is_one_row_of_the_failures(tmp_path, touch_picture, capsys):
+    touch_picture("in/a.jpg")
+    (tmp_path / "in" / os.fsdecode(b"b\xff.jpg")).write_bytes((tmp_path / "in" / "a.jpg").read_bytes())
+    assert main(["prepare", str(tmp_path / "in"), str(tmp_path / "out"), "--size", "8"]) == 1
+    failed = pd.read_csv(tmp_path / "out" / "failures.csv")
+    assert failed["reason"].tolist() == ["name is not UTF-8; rename it"]
+    assert failed["source"].tolist() == [rf"{tmp_path}/in/b\xff.jpg"]
+    assert pd.read_csv(tmp_path / "out" / "prepared.csv")["image"].tolist() == ["a.png"]
+
+
+def test_names_that_would_meet_keep_their_suffix(tmp_path, touch_picture):
+    for name in ("a.jpg", "a.png", "a.jpg.jpg", "b.jpg"):
+        touch_picture(f"in/{name}")
+    assert main(["prepare", str(tmp_path / "in"), str(tmp_path / "out"), "--size", "8"]) == 0
+    table = pd.read_csv(tmp_path / "out" / "prepared.csv").map(lambda path: Path(path).name)
+    assert dict(zip(table["source"], table["image"])) == {
+        "a.jpg": "a.jpg.png", "a.png": "a.png.png", "a.jpg.jpg": "a.jpg.jpg.png", "b.jpg": "b.png"
+    }  # fmt: skip
+
+
+def test_no_picture_is_overwritten_where_in_lies_inside_out(tmp_path, touch_picture):
+    paths = [touch_picture(name) for name in ("ov/sub/x.png", "ov/sub/sub/x.png")]
+    before = [path.read_bytes() for path in paths]
+    done = command(tmp_path / "ov" / "sub", tmp_path / "ov", "--size", "16", "--workers", "0")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "whose pictures could be overwritten" in done.stderr
+    assert [path.read_bytes() for path in paths] == before
+
+
 def test_wrong_calls_end_in_one_line(tmp_path, touch_picture):
     touch_picture("in/a.png")
     for args, words in [
+        ((tmp_path / "in", tmp_path / "out", "--workers", "-3"), "--workers: expected 0 or more, got -3"),
         ((tmp_path / "in", tmp_path / "in" / "out"), "lies inside"),
         ((tmp_path / "none", tmp_path / "out"), "no such folder"),
         ((tmp_path / "in", tmp_path / "out", "--size", "1"), "expected 8 to 4096"),

@@ -466,7 +466,7 @@ def test_mfr2_round_trip(labels, data):
         table = validate(read_mfr2(root))
     assert table["image"].iloc[-1] == extra.relative_to(root).as_posix()
     table = table.iloc[:-1]
-    assert table["image"].tolist() == [f"mfr2/{n}/{n}_{k:04d}{s or '.jpg'}" for (n, k, _), s in zip(rows, suffixes)]
+    assert table["image"].tolist() == [f"mfr2/{n}/{n}_{k:04d}{s or '.png'}" for (n, k, _), s in zip(rows, suffixes)]
     assert list(table[["identity", "number", "masktype"]].itertuples(index=False, name=None)) == rows
     assert table["reason"].tolist() == ["" if s else "picture missing" for s in suffixes]
 
@@ -503,9 +503,9 @@ def pair_file(draw):
 @given(pairs=pair_file(), data=st.data())
 def test_pairs_round_trip(kind, sub, pairs, data):
     rows, text = pairs
-    end = "_0000" if kind == "mlfw" else ""
+    end, published = "_0000" if kind == "mlfw" else "", ".png" if kind == "mfr2" else ".jpg"
 
-    def image(name, number, suffix=".jpg"):
+    def image(name, number, suffix):
         return f"{sub}{name}/{name}_{number:04d}{end}{suffix}"
 
     there = {}
@@ -516,7 +516,7 @@ def test_pairs_round_trip(kind, sub, pairs, data):
                 there[name, number] = put(root / image(name, number, suffix)).suffix
         table = read_pairs(put(root / "pairs.txt", text.encode()), root, kind)
     expected = [
-        (fold, image(a, m, there.get((a, m), ".jpg")), image(b, n, there.get((b, n), ".jpg")), same,
+        (fold, image(a, m, there.get((a, m), published)), image(b, n, there.get((b, n), published)), same,
          "" if (a, m) in there and (b, n) in there else "picture missing")
         for a, m, b, n, same, fold in rows
     ]  # fmt: skip

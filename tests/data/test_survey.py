@@ -22,6 +22,23 @@ def test_each_data_set_is_known_by_its_layout(sets):
     assert survey.recognise(sets / "MaskedFace-Net" / "CMFD") == [("cmfd", sets / "MaskedFace-Net" / "CMFD")]
 
 
+def test_lfw_is_known_by_its_people_too(sets, touch_picture):
+    lfw = sets / "LFW" / "lfw"
+    assert survey.recognise(lfw) == [("lfw", lfw)]  # the folder as the archive unpacks
+    touch_picture("faces/Ann_Lee/Ann_Lee_0001.jpg")
+    folder = sets / "faces"
+    assert survey.recognise(folder) == [("folder", folder)]
+    (folder / "pairs.txt").write_text("1\n")
+    assert survey.recognise(folder) == [("lfw", folder)]
+    assert ("lfw", sets / "MFR2" / "mfr2") not in survey.recognise(sets / "MFR2" / "mfr2")
+
+
+def test_a_folder_without_labels_is_no_labelled_set(tmp_path, touch_picture):
+    touch_picture("1.jpg")
+    report = check([tmp_path], "yolo")[0]
+    assert "no YOLO labels, only pictures" in report.problems[0]
+
+
 def test_mafas_counts_are_those_of_the_label_file(sets, monkeypatch):
     monkeypatch.setitem(mafa.PUBLISHED, "train", {"images": 2, "faces": 2, "under_60px": 0})
     monkeypatch.setattr(survey, "PAPER_COUNTS", {"stage1": 2, "stage2": 3})

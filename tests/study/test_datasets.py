@@ -65,6 +65,20 @@ def test_straddlers_are_those_of_two_splits():
         "split": ["train", "test", "train", "train", "test"],
     })  # fmt: skip
     assert straddlers(table) == ["1"]
+    apart = pd.DataFrame({"image": ["c", "d", "e"], "identity": ["2", "3", ""], "split": ["test", "train", "train"]})
+    assert straddlers(apart) == []
+    assert straddlers(table.iloc[2:], apart) == ["2"]  # nobody known is nobody else's double
+
+
+def test_the_pool_is_the_same_when_it_is_read_again(trained, copy_of):
+    study = copy_of(trained)
+    shutil.rmtree(study.data_dir)
+    first, again = pool_B(study, progress=False), pool_B(study)
+    for one, two in zip(first, again):
+        pd.testing.assert_frame_equal(one, two)
+    assert first[0]["reason"].eq("").all()
+    pd.testing.assert_frame_equal(prepare_B(study, progress=False), prepare_B(study))
+    pd.testing.assert_frame_equal(prepare_A(study, progress=False), prepare_A(study))
 
 
 def test_nobody_is_in_training_and_test_or_in_both_sets(trained):

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.linalg import sqrtm
 from scipy.stats import binomtest
 from skimage.color import rgb2lab
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from lib.study import metrics
 
@@ -154,3 +154,104 @@ def test_random_feature_distance_orders_pictures_by_their_likeness(rng):
     soft = np.stack([np.asarray(Image.fromarray(x).resize((16, 16), 3).resize((64, 64), 3)) for x in target])
     big = np.stack([np.asarray(Image.fromarray(x).resize((128, 128), 3)) for x in soft])  # another size, the same
     assert metrics.random_feature_distance(big, soft) < 0.05 * min(far)
+
+
+def test_well_inside_keeps_windows_that_lie_in_the_mask(rng):
+    mask = rng.random((2, 14, 15)) < 0.97
+    padded = np.pad(mask, ((0, 0), (2, 2), (2, 2)), constant_values=True)  # beyond the border is mask
+    expected = [[[padded[n, y : y + 5, x : x + 5].all() for x in range(15)] for y in range(14)] for n in range(2)]
+    assert np.array_equal(metrics.well_inside(mask, 2), expected)
+
+
+def test_cloth_is_the_mask_without_its_straps():
+    region = np.zeros((1, 64, 64), bool)
+    region[0, 30:50, 20:44] = True
+    straps = region.copy()
+    straps[0, 28:30, 5:20] = straps[0, 10:30, 50] = True
+    assert np.array_equal(metrics.cloth(straps), region)
+
+
+def test_core_region_is_what_nearly_all_masks_share():
+    masks = np.zeros((10, 8, 8), bool)
+    masks[:, 2:, :6] = True
+    masks[:2, :4] = False  # these rows lie in eight of ten only
+    core = metrics.core_region(masks)
+    assert core.sum() == 4 * 6
+    assert core[4:, :6].all()
+    apart = np.eye(64, dtype=bool).reshape(64, 8, 8)
+    assert metrics.core_region(apart).sum() >= 16
+
+
+def test_outside_psnr_is_that_of_scikit_image(pictures, rng):
+    after = rng.integers(0, 256, pictures.shape, dtype=np.uint8)
+    everywhere = np.ones(pictures.shape[:3], bool)
+    expected = peak_signal_noise_ratio(pictures, after, data_range=255)
+    assert metrics.outside_psnr(pictures, after, everywhere) == pytest.approx(expected)
+    assert metrics.outside_psnr(pictures, pictures, everywhere) == metrics.EQUAL_DB
+    half = everywhere.copy()
+    half[:, :12] = False
+    only_inside = np.where(half[..., None], pictures, after)
+    assert metrics.outside_psnr(pictures, only_inside, half) == metrics.EQUAL_DB
+    assert np.isnan(metrics.outside_psnr(pictures, after, ~everywhere))
+
+
+def test_composited_takes_the_mask_and_leaves_what_is_far_from_it(pictures):
+    full, outputs = pictures, 255 - pictures
+    non_mask = np.ones(pictures.shape[:3], bool)
+    non_mask[:, 10:, 6:18] = False
+    made = metrics.composited(full, outputs, non_mask)
+    assert np.array_equal(made[~non_mask], outputs[~non_mask])
+    assert np.array_equal(made[:, :8], full[:, :8])  # two pixels away: nothing
+    border = made[:, 9, 8:16].astype(int)  # one pixel away: a part
+    low, high = np.minimum(full, outputs)[:, 9, 8:16], np.maximum(full, outputs)[:, 9, 8:16]
+    assert ((border >= low) & (border <= high)).all()
+    assert not np.array_equal(border, full[:, 9, 8:16])
+
+
+def test_attention_of_known_kinds():
+    non_mask = np.ones((1, 8, 8), bool)
+    non_mask[:, 4:] = False
+    mask, blind = (~non_mask).astype(np.float32), np.full((1, 8, 8), 0.4, np.float32)
+    assert metrics.attention_ratio(blind, non_mask) == pytest.approx(1)
+    assert metrics.attention_ratio(mask, non_mask) == pytest.approx(1 / metrics.LEAST_ATTENTION)
+    assert metrics.region_iou(mask, ~non_mask) == [1]
+    assert metrics.region_iou(blind, ~non_mask) == [0]
+    assert metrics.region_iou(np.ones_like(mask), ~non_mask) == [0.5]
+    assert np.isnan(metrics.region_iou(blind, np.zeros((1, 8, 8), bool))).all()
+
+
+def test_noise_pixel_std_asks_for_draws_inside_the_mask(pictures):
+    mask = np.zeros(pictures.shape[:3], bool)
+    mask[:, 12:] = True
+    draws = np.stack([np.full_like(pictures, 100), np.full_like(pictures, 120)])
+    draws[1, :, :12] = 250
+    assert metrics.noise_pixel_std(draws, mask) == pytest.approx(10 / 255)
+    assert metrics.noise_pixel_std(np.stack([pictures] * 3), mask) == 0
+
+
+def test_colour_wasserstein_of_equal_counts_is_the_sorted_difference(rng):
+    a, b = rng.normal(50, 9, (20, 3)), rng.normal(40, 3, (20, 3))
+    expected = np.abs(np.sort(a, 0) - np.sort(b, 0)).mean(0).sum()
+    assert metrics.colour_wasserstein(a, b) == pytest.approx(expected)
+    assert metrics.colour_wasserstein(a, a[::-1]) == 0
+    assert metrics.colour_wasserstein(a, a + np.array([3, 0, -4])) == pytest.approx(7)
+    one_colour = np.broadcast_to(a.mean(0), a.shape)  # the same mean, no variety
+    assert metrics.colour_wasserstein(one_colour, a) > 10
+    assert metrics.colour_wasserstein(np.vstack([a, [[np.nan] * 3]]), a) == 0
+
+
+def test_blotches_see_tints_and_grain_sees_noise(rng):
+    mask = np.zeros((1, 24, 24), bool)
+    mask[:, 4:20, 4:20] = True
+    flat = np.full((1, 24, 24, 3), 150, np.uint8)
+    tinted = flat.copy()
+    tinted[:, :12] = (190, 140, 140)
+    noisy = np.clip(150 + rng.normal(0, 12, (1, 24, 24, 1)) + np.zeros(3), 0, 255).astype(np.uint8)  # grey noise
+    assert metrics.blotches(flat, mask)[0] == pytest.approx(0, abs=1e-6)
+    lab = rgb2lab(tinted[0])[mask[0]][:, 1:]
+    assert metrics.blotches(tinted, mask)[0] == pytest.approx(np.sqrt(np.trace(np.cov(lab.T, bias=True))))
+    assert metrics.blotches(noisy, mask)[0] < 0.1
+    assert metrics.grain(flat, mask)[0] == 0
+    assert metrics.grain(noisy, mask)[0] > 10 * metrics.grain(tinted, mask)[0]
+    empty = np.zeros_like(mask)
+    assert np.isnan([*metrics.blotches(flat, empty), *metrics.grain(flat, empty)]).all()

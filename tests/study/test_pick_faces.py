@@ -216,6 +216,12 @@ def test_the_contact_sheet_shows_what_was_decided(opened):
     frame = figure.axes[1].spines["left"]
     assert frame.get_visible()
     assert to_hex(frame.get_edgecolor()) == MARKS["reject"][1]
+    page.decide([7], "reject", "a scarf over the mouth and a hand before it")
+    long = page.static(columns=4)
+    long.canvas.draw()
+    for ax in long.axes:  # no title runs over its neighbour
+        assert ax.title.get_window_extent().width <= ax.get_window_extent().width * 1.1
+    assert long.axes[2].get_title().endswith("…")
     alone = static(candidates(3), picture, curation.read_selection(page.file.path))
     assert [ax.get_title() for ax in alone.axes] == ["undecided"] * 3
     gone = static(candidates(3), lambda row: None, page.file.path.with_name("none.csv"))

@@ -137,11 +137,17 @@ def test_the_command_writes_tables_and_a_sheet(tmp_path, capsys):
         assert pd.read_csv(tmp_path / f"{name}.csv")["pictures"].sum() == len(table)
     assert json.loads((tmp_path / "facts.json").read_text())["faces"] == 2
     with Image.open(tmp_path / "worst.png") as shown:
-        assert shown.size == (5 * 256, 2 * 256)
+        assert shown.size == (5 * 256, 2 * (256 + regions_check._BAND))
+        band = np.asarray(shown)[: regions_check._BAND]
+    assert (band < 100).any()  # what the row below shows is written there
     capsys.readouterr()
-    for wrong in (["--count", "0"], ["--images", str(tmp_path)]):
+    for wrong, told in (
+        (["--count", "0"], "--count must be at least 1, got 0\n"),
+        (["--seed", "-2"], "--seed must be at least 0, got -2\n"),
+        (["--images", str(tmp_path)], "--images and --landmarks belong together, only one is given\n"),
+    ):
         assert regions_check.main(["--out", str(tmp_path), *wrong]) == 2
-        assert "must be at least 1" in capsys.readouterr().err
+        assert capsys.readouterr().err == f"lib.study.regions_check: {told}"
     missing = ["--images", str(tmp_path), "--landmarks", str(tmp_path / "none.csv")]
     assert regions_check.main(["--out", str(tmp_path), *missing]) == 2
     assert "none.csv" in capsys.readouterr().err

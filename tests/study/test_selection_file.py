@@ -33,6 +33,17 @@ def test_a_decision_is_a_row_on_disk_at_once(tmp_path):
     assert counts(SelectionFile(path)) == {A: "reject", C: "accept"}
 
 
+@pytest.mark.parametrize(("key", "decision"), [(A, "maybe"), (A, ""), (("", 0), "accept"), (("a.png", -1), "accept")])
+def test_what_is_no_decision_never_reaches_the_file(tmp_path, key, decision):
+    file = SelectionFile(tmp_path / "s.csv")
+    file.add([(A, "accept", "")])
+    before = file.path.read_bytes()
+    with pytest.raises(ValueError, match=r"s\.csv: .*nothing was written"):
+        file.add([(B, "reject", ""), (key, decision, "")])
+    assert file.path.read_bytes() == before
+    assert counts(file) == {A: "accept"}
+
+
 def test_the_latest_decision_counts_and_earlier_ones_stay_in_the_file(tmp_path):
     file = SelectionFile(tmp_path / "s.csv", "ann")
     for decision in ("accept", "reject", "unsure"):

@@ -1,5 +1,6 @@
 """Where pictures come from: folders of the user and the paper's sets, in exactly their published layout."""
 
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 from scipy.ndimage import binary_dilation
 
 from lib.data import curation, faceworld
@@ -24,11 +25,22 @@ from lib.study.datasets import (
     prepare_A,
     prepare_B,
     prepare_scenes,
+    straddlers,
     train_data,
+    train_rows,
 )
 from lib.study.rule_based import warp_A
 from lib.study.runs import open_study, read_failures
-from lib.study.sources import _hold_out, collect_A, collect_B, identities_of, landmarks_of, picking_file
+from lib.study.sources import (
+    _hold_out,
+    collect_A,
+    collect_B,
+    collect_scenes,
+    identities_of,
+    landmarks_of,
+    picking_file,
+    read_manifest,
+)
 from lib.warp import landmarks_table, load_non_mask, write_landmarks
 
 
@@ -136,6 +148,102 @@ def test_a_manifest_beside_the_pictures_gives_yaw_tier_and_groups(folders, tmp_p
     assert not set(held_out["identity"]) & set(table.loc[table["split"] == "train", "identity"])
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b'name,group\n"shoot0/00.png,1\n', r"manifest\.csv: cannot be read as CSV in UTF-8"),
+        (b"name,group\n\xff\xfe,1\n", r"manifest\.csv: cannot be read as CSV in UTF-8"),
+        (b"name,yaw_estimate\nshoot0/00.png,0\nshoot0/02.png,left\n", r"manifest\.csv, line 3: yaw_estimate is 'left'"),
+        (
+            b"name,group,identity\nshoot0/00.png,1,2\n",
+            r"manifest\.csv: has both a column `group` and a column `identity`",
+        ),
+        (
+            b"name,group\nshoot0/00.png,1\nshoot0/00.png,2\n",
+            r"manifest\.csv, line 3: 'shoot0/00\.png' is listed before",
+        ),
+        (
+            b"name,group\n./00.png,1\n",
+            r"manifest\.csv: none of its 1 rows .* names '\./00\.png', expected .*shoot0/00\.png",
+        ),
+        (b"", r"manifest\.csv: needs a column"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_says_where_and_why(folders, tmp_path, text, told):
+    (folders[1] / "manifest.csv").write_bytes(text)
+    with pytest.raises(StudyError, match=told):
+        collect_B(open_folders(folders, tmp_path), progress=False)
+
+
+def test_a_manifest_that_fits_partly_is_told(folders, tmp_path):
+    (folders[1] / "manifest.csv").write_text("name,group\nshoot0/00.png,007\ngone.png,8\n")
+    study = open_folders(folders, tmp_path)
+    table = prepare_B(study, progress=False)
+    assert table["identity"].tolist().count("007") == 1  # text stays text
+    reason = read_failures(study).query("step == 'manifest'")["reason"].item()
+    assert reason.startswith("1 of 2 rows are of no picture here, the first: gone.png; 9 of 10 pictures are not in it")
+
+
+WILD = ["nan", "inf", "1e400", "9" * 5000, "", "٣", "\0", "\x85", "\u2028", "\ufeff", "\r", "\t", '"', ",", "../x"]
+
+
+@st.composite
+def spoiled(draw, text):
+    """A file's bytes after one to three accidents: cut short, bytes or wild words put in, a line twice."""
+    content = text.encode()
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(content)))
+        what = draw(st.one_of(st.just(None), st.binary(max_size=8), st.sampled_from(WILD).map(str.encode)))
+        content = content[:at] if what is None else content[:at] + what + content[at + draw(st.integers(0, 6)) :]
+        if draw(st.booleans()):
+            content += content.split(b"\n")[-1]
+    return content
+
+
+@given(spoiled("name,group,yaw_estimate,tier\na.png,007,3,strict\nb.png,8,-40,\n"))
+@settings(max_examples=200, deadline=None)
+def test_a_spoiled_manifest_is_read_or_refused_by_name(content):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.csv"
+        path.write_bytes(content)
+        table, told = None, str(path)
+        try:
+            table = read_manifest(path)
+        except StudyError as error:
+            told = str(error)
+    assert told.startswith(str(path))
+    if table is not None:
+        assert table["image"].is_unique
+        assert "yaw_estimate" not in table or table["yaw_estimate"].dtype.kind in "fi"
+
+
+def test_who_is_in_both_folders_is_on_one_side_of_both(tmp_path):
+    """The same people in A and B: held out in one, they are not trained on in the other."""
+    for side in "ab":
+        for n in range(30):
+            save(tmp_path / side / f"{n:02d}.png", noise(n))
+        groups = [f"{n // 3}" for n in range(30)]
+        if side == "a":
+            groups[-6:] = [""] * 6  # not everybody is known
+        table = pd.DataFrame({"name": [f"{n:02d}.png" for n in range(30)], "group": groups})
+        table.to_csv(tmp_path / side / "manifest.csv", index=False)
+    points = np.random.default_rng(0).uniform(4, 36, (30, 68, 2))
+    rows = landmarks_table((f"{n:02d}.png", 0, p) for n, p in enumerate(points))
+    write_landmarks(tmp_path / "a" / "landmarks.csv", rows)
+    for seed in range(4):
+        roots = {"a": str(tmp_path / "a"), "b": str(tmp_path / "b")}
+        study = open_study(f"s{seed}", "tiny", "folders", seed, roots=roots, runs_dir=tmp_path / "runs")
+        table_B, table_A = prepare_B(study, progress=False), prepare_A(study, progress=False)
+        sets = {"A": table_A, "B": table_B}
+        train, test = ({side: set(table.loc[table["split"] == split, "identity"]) - {""}
+                        for side, table in sets.items()} for split in ("train", "test"))  # fmt: skip
+        assert test["B"]
+        assert not test["A"] & train["B"]
+        assert not test["B"] & train["A"]
+        assert not straddlers(table_A, table_B)
+        assert len(table_A) == study.profile.count_A + study.profile.count_test
+
+
 def test_a_manifest_without_names_is_refused(folders, tmp_path):
     pd.DataFrame({"picture": ["00.png"]}).to_csv(folders[1] / "manifest.csv", index=False)
     with pytest.raises(StudyError, match=r"manifest\.csv: needs a column `name` or `image`"):
@@ -172,6 +280,20 @@ MAFA = [  # x y w h, occ_type, occ_degree, orientation; the last column: accepte
     (20, 20, 66, 66, 1, 3, 4, True),
     (500, 500, 64, 64, 1, 3, 3, True),  # outside its picture
 ]
+
+
+def write_mafa_test(root, count=6):
+    """LabelTestAll.mat: LabelTest[0][i] = (name, label int16 [N, 18]): in each picture a face that passes the filters,
+    one that does not, and one that is invalid."""
+    (root / "MAFA-Label-Test").mkdir(parents=True)
+    entries = np.zeros((1, count), dtype=[("name", "O"), ("label", "O")])
+    for picture in range(count):
+        name = f"test_{picture + 1:08d}.jpg"
+        save(root / "test-images" / "images" / name, noise(500 + picture, 180), quality=90)
+        rows = [[5, 5, 90, 90, face, 5, 30, 40, 30, 1, degree, 1, 1, 3, -1, -1, -1, -1]
+                for face, degree in ((1, 3), (1, 2), (3, 3))]  # fmt: skip
+        entries[0, picture] = (np.array([name]), np.array(rows, np.int16))
+    savemat(root / "MAFA-Label-Test" / "LabelTestAll.mat", {"LabelTest": entries})
 
 
 def write_mafa(root):
@@ -234,14 +356,98 @@ def test_mafa_goes_through_the_papers_funnel(paper):
     table, (_, funnel) = prepare_B(paper, progress=False), pool_B(paper)
     assert funnel["step"].tolist() == [
         "all faces", "stage1: usable", "stage1: simple mask", "stage1: fully occluded", "stage1: at least 60 px",
-        "stage2: front facing", "stage3: hand-picked", "stage3: + crops of stock photographs",
+        "stage2: front facing", "stage3: hand-picked", "stage3: + crops of stock photographs", "held out of set B",
     ]  # fmt: skip
-    assert funnel["kept"].tolist() == [12, 12, 10, 9, 8, 7, 6, 8]
+    assert funnel["kept"].tolist()[:-1] == [12, 12, 10, 9, 8, 7, 6, 8]
     # The box outside its picture passes by its numbers, cannot be cropped, and is listed.
     assert len(table) == 8 + 2 - 1
     assert "outside a picture" in read_failures(paper)["reason"].item()
     assert table["stage3"].sum() == 7
     assert not table.loc[table["image"].str.startswith("stock_"), ["stage1", "stage2"]].any().any()
+
+
+def test_with_mafas_test_part_all_of_set_b_is_trained_on(paper):
+    """The paper's training sets, to the image: what is held out comes from elsewhere."""
+    write_mafa_test(paper.source("mafa"))
+    table, (pool, funnel) = prepare_B(paper, progress=False), pool_B(paper)
+    assert funnel["step"].iloc[-1] == "stage3: + crops of stock photographs"
+    assert (pool["split"] == "train").all()
+    held = table[table["split"] == "test"]
+    assert len(held) == paper.profile.count_test
+    assert held["source"].str.contains("test-images").all()
+    assert held["face"].eq(0).all()  # the ones that pass the filters
+    assert not held[["stage1", "stage2", "stage3"]].any().any()
+    warp_A(paper, progress=False)
+    in_set = pool["image"] != "train_00000006_1.png"  # its box lies outside its picture
+    for stage in ("stage1", "stage2", "stage3"):
+        assert len(train_rows(paper, stage)[1]) == (pool[stage] & in_set).sum() == table[stage].sum()
+    assert len(load_test_set(paper).B) == paper.profile.count_test
+    assert not straddlers(prepare_A(paper), table)
+
+
+def test_without_mafas_test_part_the_funnel_tells_what_is_left(paper):
+    pool, funnel = pool_B(paper)
+    held = pool["split"] == "test"
+    left = [int((pool[stage] & ~held).sum()) for stage in ("stage1", "stage2", "stage3")]
+    last = funnel.iloc[-1]
+    assert (last["kept"], last["removed"]) == (left[2], (pool["stage3"] & held).sum())
+    assert last["removed"] > 0
+    assert "MAFA's test part" in last["why"]
+    assert f"{left[0]}, {left[1]} and {left[2]} are left" in last["why"]
+
+
+def test_before_anybody_has_picked_the_funnel_says_so(paper):
+    study = open_study("new", "tiny", "paper", runs_dir=paper.root.parent,
+                       roots={k: v for k, v in paper.roots.items() if k not in ("selection", "stock")})  # fmt: skip
+    pool, funnel = pool_B(study)
+    assert funnel["step"].iloc[-1] == "stage3: not yet picked by hand"
+    assert funnel["removed"].iloc[-1] == 0
+    assert f"{pool['stage2'].sum()} faces wait" in funnel["why"].iloc[-1]
+    assert not pool["stage3"].any()
+    assert pool.loc[pool["stage2"], "removed_by"].eq("").all()
+    with pytest.raises(StudyError, match=r"wait for hand-picking"):
+        prepare_B(study, progress=False)
+
+
+@pytest.mark.parametrize("name", ["../../secret.jpg", "/etc/secret.jpg"])
+def test_a_name_that_leads_out_of_mafa_is_never_opened(paper, monkeypatch, name):
+    secret = paper.source("mafa") / "train-images" / "images" / ".." / ".." / "secret.jpg"
+    save(secret, noise(1, 180))
+    entries = loadmat(paper.source("mafa") / "MAFA-Label-Train" / "LabelTrainAll.mat")["label_train"]
+    entries[0, 0]["imgName"] = np.array([name])
+    savemat(paper.source("mafa") / "MAFA-Label-Train" / "LabelTrainAll.mat", {"label_train": entries})
+    assert not collect_scenes(paper, "B", False)["source"].str.contains("secret").any()
+    pool, _ = pool_B(paper)
+    bad = pool[pool["source"].str.contains("secret")]
+    assert len(bad) == 2
+    assert pool_pictures(paper, bad) == [None, None]
+    with pytest.raises(ValueError, match="path leaves the data set"):
+        pool_crop(next(bad.itertuples()))
+
+
+def test_accepted_faces_that_find_no_place_are_counted(paper):
+    path = paper.source("selection")
+    more = [("train-images/images/none.jpg", 0), ("train-images/images/train_00000003.jpg", 0)]  # the second: complex
+    rows = curation.make_selection([{"image": i, "face": f, "decision": "accept"} for i, f in more])
+    curation.write_selection(path, pd.concat([curation.read_selection(path), rows]))
+    _, funnel = pool_B(paper)
+    told = (
+        f"1 accepted faces are not in the table, the first: {more[0][0]}, face 0; "
+        f"1 accepted faces fail stage 1 or 2, the first: {more[1][0]}, face 0"
+    )
+    assert funnel.set_index("step").loc["stage3: hand-picked", "why"] == told
+    assert read_failures(paper).query("step == 'hand-picking'")["reason"].tolist() == [told]
+
+
+def test_set_a_is_filled_up_where_pictures_cannot_be_read(paper):
+    whole = collect_A(open_study("w", "tiny", "paper", roots=paper.roots, runs_dir=paper.root.parent), 4, False)
+    assert len(whole) == 4 + paper.profile.count_test  # of nine
+    for path in (whole["source"][0], whole["rule_source"][1]):
+        Path(path).write_bytes(b"no picture")
+    table = collect_A(paper, 4, progress=False)
+    assert table["split"].value_counts().to_dict() == whole["split"].value_counts().to_dict()
+    assert not set(table["image"]) & set(whole["image"][:2])
+    assert len(read_failures(paper).query("step.str.startswith('set A')")) == 2
 
 
 def test_squares_drawn_on_stock_photographs_become_faces_of_set_b(paper):

@@ -250,13 +250,19 @@ def _stack(cls, rows: list[dict], device):
 
 
 def sample(
-    ids: list[int], seeds: list[int], ranges: Ranges, device="cpu", overrides: list[dict] | None = None
+    ids: list[int],
+    seeds: list[int],
+    ranges: Ranges,
+    device="cpu",
+    overrides: list[dict] | None = None,
+    wear_seeds: list[int] | None = None,
 ) -> tuple[Identity, Shot, Wear]:
-    """Draw the parameters of len(ids) pictures. `overrides[i]` replaces entries of picture i's shot (group scenes)."""
+    """Draw the parameters of len(ids) pictures. `overrides[i]` replaces entries of picture i's shot (group scenes);
+    `wear_seeds` draw the masks where they shall not hang on `seeds`."""
     shots, wears = [], []
-    for i, (identity, seed) in enumerate(zip(ids, seeds)):
+    for i, (identity, seed, wear_seed) in enumerate(zip(ids, seeds, wear_seeds or seeds)):
         hard = bool(np.random.default_rng([404, seed]).random() < ranges.heterogeneity)
         shots.append(shot(seed, ranges, hard) | (overrides[i] if overrides else {}))
-        wears.append(wear(identity, seed, ranges, hard))
+        wears.append(wear(identity, wear_seed, ranges, hard))
     people = [person(identity) for identity in ids]
     return _stack(Identity, people, device), _stack(Shot, shots, device), _stack(Wear, wears, device)

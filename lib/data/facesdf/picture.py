@@ -69,10 +69,17 @@ def inner_size(size: int, supersample: float) -> int:
 
 @torch.no_grad()
 def faces(
-    ids: list[int], seeds: list[int], size: int, what: tuple, supersample: float, device, ranges: Ranges
+    ids: list[int],
+    seeds: list[int],
+    size: int,
+    what: tuple,
+    supersample: float,
+    device,
+    ranges: Ranges,
+    wear_seeds: list[int] | None = None,
 ) -> Rendered:
-    """One batch of single faces."""
-    who, shot, wear = draws.sample(ids, seeds, ranges, device)
+    """One batch of single faces; see `draws.sample`."""
+    who, shot, wear = draws.sample(ids, seeds, ranges, device, wear_seeds=wear_seeds)
     head, inner = Head(who, shot), inner_size(size, supersample)
     out = _describe(head, wear, ids, size)
     if not what:

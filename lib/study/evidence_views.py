@@ -1,0 +1,231 @@
+"""What the experiments left, as pictures: what their generators paint, and measures over seeds.
+
+For notebooks 12 and 13; the numbers are those of `lib.study.experiments.collect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lib.gan import Translation, Translator, list_checkpoints
+from lib.study import metrics as measures
+from lib.study.claims import FAILS, HOLDS, PARTS, Side, noise_rows, values_of
+from lib.study.config import PAPER_NOISE_SIGMA
+from lib.study.datasets import TestSet
+from lib.study.experiments import Case
+from lib.study.runs import Study
+
+CORNERS = ("plain", "nmc", "noise", "nmc+noise")
+TITLES = {
+    "outside_l1": "change outside, L1",
+    "outside_psnr": "PSNR outside, dB",
+    "outside_ssim": "SSIM outside",
+    "outside_l1_composited": "change outside, composited",
+    "inside_l1": "change inside, L1",
+    "attention_iou": "attention: IoU with the rule's mask",
+    "attention_iou_true": "attention: IoU with the true mask",
+    "identity_cosine": "same person, cosine",
+    "redrawn_share": "share of redrawn epochs",
+    "redrawn_worst": "largest change of an epoch",
+    "critic_pass": "taken for real by the critics",
+    "critic_real_error": "real ones that critics call fake",
+    "feature_fd": "Fréchet distance to B, our features",
+    "feature_kid": "kernel distance to B, our features",
+    "truth_l1": "to all truths, L1",
+    "truth_nearest_l1": "to the nearest truth, L1",
+    "truth_ssim": "SSIM with the truths",
+    "truth_perceptual": "to the truths, our features",
+    "lightness_error": "error of lightness, ΔL*",
+    "seam_error": "error of the seam",
+    "noise_delta_e": "colours over draws of a face, ΔE",
+    "noise_pixel_std": "pixels over draws of a face",
+    "colour_spread": "colours over faces, ΔE",
+    "colour_wasserstein": "colours: distance to B's, ΔE",
+    "blotches": "tints within a mask, ΔE",
+    "grain": "grain of a mask, ΔL*",
+}
+# What must come out where the answer is known, or the measure is worth nothing: measure, lower, higher.
+ORDERS = (
+    ("critic_pass", "rule-based", "real B"),
+    ("critic_pass", "bare", "real B"),
+    ("critic_grey_pass", "rule-based", "real B"),
+    ("truth_nearest_l1", "truth", "rule-based"),
+    ("truth_nearest_l1", "truth", "bare"),
+    ("lightness_error", "truth", "rule-based"),
+    ("seam_error", "truth", "rule-based"),
+    ("feature_fd", "real B", "rule-based"),
+    ("colour_wasserstein", "real B", "rule-based"),
+)
+LINES = {"rule-based": ("C1", "--"), "truth": ("C2", "-"), "real B": ("C4", ":")}  # references: colour and dashes
+
+
+def translate(
+    study: Study, case: Case, images: np.ndarray, epoch: int | None = None, draw: int = 0, sigma=None
+) -> Translation | None:
+    """What a case's generator makes of uint8 [N, S, S, 3]; None where its weights are not there (it diverged).
+
+    epoch: None for the last one kept. draw: of the noise, face n gets the seed 1000 · draw + n. sigma: of the noise at
+    the three content layers, instead of what it was trained with.
+    """
+    folder = study.root / "experiments" / case.experiment / case.folder_name
+    kept = {int(path.name.removeprefix("epoch_")): path for path in list_checkpoints(folder / "checkpoints")}
+    if not kept or (epoch or max(kept)) not in kept:
+        return None
+    seeds = [1000 * draw + n for n in range(len(images))]
+    return Translator(kept[epoch or max(kept)]).translate(images, seeds, sigma)
+
+
+def changes(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
+    """How far every epoch's sample faces were changed, a row each: variant, seed, epoch, outside_change,
+    inside_change; none for a case that has not been trained."""
+    found = [pd.DataFrame(columns=["variant", "seed", "epoch", "outside_change", "inside_change"])]
+    for case in cases:
+        path = study.root / "experiments" / case.experiment / case.folder_name / "samples.csv"
+        if path.exists():
+            found.append(pd.read_csv(path).assign(variant=case.variant, seed=case.seed))
+    return pd.concat(found[1:] or found, ignore_index=True)
+
+
+def last_values(results: pd.DataFrame, sides: dict[str, Side], metrics: Sequence[str]) -> pd.DataFrame:
+    """Measures of several kinds of runs, a row per kind, seed and measure: kind, seed, metric, value.
+
+    sides: label → kind of runs.
+    """
+    parts = []
+    for metric in metrics:
+        for kind, side in sides.items():
+            found = values_of(results, side, metric)
+            parts.append(
+                pd.DataFrame({"seed": found.index, "value": found.to_numpy()}).assign(kind=kind, metric=metric)
+            )
+    return pd.concat(parts, ignore_index=True)
+
+
+def known_orders(known: pd.DataFrame) -> pd.DataFrame:
+    """Whether the measures of cases whose answer is known are in the `ORDERS` they must be in.
+
+    known: value of each measure (index) for rule-based, truth, real B and bare, as far as they were measured.
+    Gives a row per order of which both sides are known: measure, lower, higher, their values, as it must be (yes, no).
+    """
+    rows = []
+    for metric, lower, higher in ORDERS:
+        low, high = (known[kind].get(metric, np.nan) if kind in known else np.nan for kind in (lower, higher))
+        if np.isfinite([low, high]).all():
+            rows.append((metric, lower, higher, low, high, "yes" if low < high else "no"))
+    return pd.DataFrame(rows, columns=["measure", "lower", "higher", "value below", "value above", "as it must be"])
+
+
+def over_seeds(
+    results: pd.DataFrame, metrics: Sequence[str], sides: dict[str, Side] | None = None, columns: int = 4
+) -> Figure:
+    """One small panel per measure: a point per seed, a bar at their mean, and lines at the rule-based input, the truth
+    and real pictures, where they were measured.
+
+    sides: label → kind of runs; the four corners by default. A measure that nobody took is left out.
+    """
+    sides = sides or {variant.replace("+", " +\n"): Side(variant) for variant in CORNERS}
+    values = last_values(results, sides, list(metrics)).dropna(subset="value")
+    shown = [metric for metric in metrics if (values["metric"] == metric).any()]
+    count = -(-len(shown) // columns)
+    fig, axes = plt.subplots(max(count, 1), columns, figsize=(2.6 * columns, 2.5 * max(count, 1)), squeeze=False,
+                             layout="constrained")  # fmt: skip
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, metric in zip(axes.flat, shown):
+        mine = (
+            values[values["metric"] == metric].pivot(index="kind", columns="seed", values="value").reindex(list(sides))
+        )
+        ax.plot(range(len(sides)), mine, "o-", color="C0", alpha=0.6, ms=4.5, lw=0.7)  # a thin line joins each seed
+        for place, mean in enumerate(mine.mean(axis=1)):
+            ax.hlines(mean, place - 0.3, place + 0.3, color="0.2", lw=1.6)
+        for name, (colour, dashes) in LINES.items():
+            level = values_of(results, Side(name, "reference"), metric).mean()
+            if np.isfinite(level):
+                ax.axhline(level, color=colour, ls=dashes, lw=1.3, label=name)
+        ax.set(title=TITLES.get(metric, metric), xlim=(-0.5, len(sides) - 0.5))
+        ax.set_xticks(range(len(sides)), list(sides))
+        ax.tick_params(labelsize=8)
+        ax.grid(visible=False, axis="x")
+    handles = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels())}
+    if handles:
+        fig.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9
+        )
+    plt.close(fig)  # shown by the notebook as a cell's value, not a second time by pyplot
+    return fig
+
+
+def margins(judged: pd.DataFrame) -> Figure:
+    """How far each part of a claim lies from its bar in half-widths of its 95 % interval, claimed side to the right.
+
+    judged: from `claims.table`, of one profile. Beyond 1 a part holds, beyond −1 it does not; drawn up to ±6.
+    """
+    rows = judged.assign(bar=[p.bar for p in PARTS], claimed=[p.claimed for p in PARTS], log=[p.ratio for p in PARTS])
+    rows = rows.dropna(subset=["low", "high"]).reset_index(drop=True)
+    scale = rows["log"].map({True: np.log, False: float})
+    values, low, high, bar = ([f(v) for f, v in zip(scale, rows[c])] for c in ("value", "low", "high", "bar"))
+    away = rows["claimed"] * np.subtract(values, bar) / (np.subtract(high, low) / 2).clip(min=1e-9)
+    fig, ax = plt.subplots(figsize=(8.5, 0.27 * len(rows) + 0.9), layout="constrained")
+    ax.axvspan(-1, 1, color="0.5", alpha=0.15, lw=0)
+    for verdict, colour in ((HOLDS, "C2"), (FAILS, "C3"), ("undecided", "0.45")):
+        mine = away[rows["verdict"] == verdict]
+        ax.plot(mine.clip(-6, 6), mine.index, "o", color=colour, label=verdict)
+    labels = [f"{row.claim}  {row.part}: {row.metric}" for row in rows.itertuples()]
+    ax.set_yticks(rows.index, labels, fontsize=8)
+    ax.set(xlim=(-6.5, 6.5), ylim=(len(rows) - 0.5, -0.5), xlabel="away from the bar, half-widths of the interval")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    plt.close(fig)  # as above
+    return fig
+
+
+def noise_map(results: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+    """Measures of the runs with noise at one layer: a map per measure, layers × σ, means over seeds.
+
+    σ 0 is the corner with NMC and without noise. Framed: what the paper sets its two layers to (§4.2); it uses both at
+    once, which is the corner "nmc+noise", in the title.
+    """
+    fig, axes = plt.subplots(1, len(metrics), figsize=(3.9 * len(metrics), 2.5), squeeze=False, layout="constrained")
+    for ax, metric in zip(axes.flat, metrics):
+        cells = noise_rows(results, metric).pivot_table(index="layer", columns="sigma", values="value")
+        none, both = (values_of(results, Side(variant), metric).mean() for variant in ("nmc", "nmc+noise"))
+        cells.insert(0, 0.0, none)
+        sns.heatmap(cells, ax=ax, annot=True, fmt=".2g", cmap="viridis", cbar=False, linewidths=0.5)
+        for layer, sigma in enumerate(PAPER_NOISE_SIGMA, 1):
+            if sigma in cells.columns[1:] and layer in cells.index:
+                corner = (cells.columns.get_loc(sigma), cells.index.get_loc(layer))
+                ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="C3", lw=3))
+        ax.set(
+            title=f"{TITLES.get(metric, metric)}\nboth layers at once: {both:.2g}", xlabel="σ", ylabel="noise at layer"
+        )
+        ax.set_xticks(np.arange(len(cells.columns)) + 0.5, [f"{sigma:g}" for sigma in cells.columns])
+    plt.close(fig)  # as above
+    return fig
+
+
+def forced_noise(
+    study: Study, case: Case, test: TestSet, sigmas: Sequence[float], draws: int = 3
+) -> tuple[pd.DataFrame, dict[int, list[np.ndarray]]]:
+    """Noise of rising σ forced on weights that were trained without it, one content layer at a time (paper §4.2).
+
+    Returns:
+        Of each layer and σ noise_pixel_std and noise_delta_e inside the masks; and by layer the first face at every σ.
+    """
+    rows, pictures = [], {}
+    for layer in (1, 2, 3):
+        for level in sigmas:
+            sigma = [level * (layer == k) for k in (1, 2, 3)]
+            made = [translate(study, case, test.rule, draw=k, sigma=sigma) for k in range(draws)]
+            if made[0] is None:
+                return pd.DataFrame(columns=["layer", "sigma", "noise_pixel_std", "noise_delta_e"]), {}
+            images, mask = np.stack([each.images for each in made]), ~test.non_mask
+            found = measures.noise_pixel_std(images, mask), measures.noise_diversity(images, mask)
+            rows.append((layer, level, *found))
+            pictures.setdefault(layer, []).append(images[0, 0])
+    return pd.DataFrame(rows, columns=["layer", "sigma", "noise_pixel_std", "noise_delta_e"]), pictures

@@ -1,0 +1,263 @@
+"""The experiments behind the claims: a grid of cases → run folders → one tidy table.
+
+    experiments/<experiment>/<variant>-seed<k>/   a run folder with result.json (lib.study.runner)
+    experiments/results.parquet, results.csv      every finished case (`collect`)
+
+Which cases there are is in lib.study.plans, what is measured in lib.study.evidence. On the command line:
+
+    python -m lib.study.experiments --name laptop
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from lib.data.files import write_table
+from lib.gan import TrainConfig
+from lib.study.config import DATA_SOURCES, PROFILES, STAGES, StudyError
+from lib.study.datasets import train_data, train_rows
+from lib.study.outputs import Progress
+from lib.study.plans import REFERENCE, Case, case_config, cases_of
+from lib.study.runner import Task, read_result, run_tasks, state_of
+from lib.study.runs import Study, find_study, open_study
+
+__all__ = ["Case", "cases_of", "collect", "overview", "reserved", "run_cases"]
+
+Measure = Callable[[Study, "Path | str", int], list[dict]]  # study, checkpoint folder or a reference's name, seed
+COLUMNS = ["experiment", "variant", "seed", "epoch", "metric", "value", "n", "status", "profile", "device", "steps",
+           "size", "config_hash"]  # fmt: skip
+
+
+def reserved(study: Study) -> tuple[list[str], list[str]]:
+    """Pictures of sets A and B that no experiment trains on, for the critic to learn from: every third of stage 3's.
+
+    Raises StudyError when the sets have not been prepared.
+    """
+    return tuple(table["image"].tolist()[2::3] for table in train_rows(study, "stage3"))
+
+
+def run_cases(
+    study: Study,
+    cases: Sequence[Case],
+    workers: int | None = None,
+    progress: bool = True,
+    measure: Measure | None = None,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Train and measure the cases that are not finished; see `lib.study.runner.run_tasks` for workers.
+
+    measure: instead of `lib.study.evidence.measure_run`; with an attribute VERSION where its results change.
+
+    Returns:
+        The rows of these cases, as `collect` has them.
+
+    Raises:
+        StudyError: sets that have not been prepared, or another process at work on this study's experiments.
+    """
+    tasks = _tasks(study, cases, measure, device)
+    if measure is None and any(state_of(task) != "finished" for task in tasks):
+        from lib.study import evidence
+
+        evidence.prepare(study)  # once for all processes
+    run_tasks(_root(study), tasks, workers, progress, "experiments", on_done=lambda task: collect(study))
+    return _tidy(study, {(case.experiment, case.variant, case.seed) for case in cases})
+
+
+def collect(study: Study) -> pd.DataFrame:
+    """Every finished case, one row per measure: `COLUMNS`; also written to results.parquet and results.csv.
+
+    The value is NaN, once for each measure of its experiment, where a case diverged or failed. References have no seed
+    and no epoch.
+    """
+    table = _tidy(study)
+    for suffix in ("parquet", "csv"):
+        write_table(_root(study) / f"results.{suffix}", table)
+    return table
+
+
+def overview(study: Study, cases: Sequence[Case], measure: Measure | None = None) -> pd.DataFrame:
+    """The cases with their state: experiment, variant, seed, state, minutes (known, or as those of its kind took)."""
+    rows = []
+    for case, task in zip(cases, _tasks(study, cases, measure)):
+        found, state = read_result(task.folder), state_of(task)
+        status = found.get("status", "")
+        minutes = (found.get("seconds", 0) + found.get("measure_seconds", 0)) / 60 if state == "finished" else None
+        told = status if state == "finished" or (status.startswith("failed") and state != "other") else STATES[state]
+        rows.append([case.experiment, case.variant, case.seed, told, minutes, state == "finished"])
+    table = pd.DataFrame(rows, columns=["experiment", "variant", "seed", "state", "minutes", "finished"])
+    known = table["minutes"].astype(float)
+    trains = table["experiment"] != REFERENCE
+    for like in (table["experiment"], trains):  # times of the same experiment, else of any training
+        known = known.fillna(known.groupby(like).transform("mean"))
+    return table.assign(minutes=known)
+
+
+STATES = {
+    "new": "to do",
+    "begun": "begun",
+    "trained": "to be measured",
+    "other": "to do anew: made with other settings or data",
+}
+
+
+def _root(study: Study) -> Path:
+    return study.root / "experiments"
+
+
+def _tasks(study: Study, cases: Sequence[Case], measure: Measure | None, device: str = "auto") -> list[Task]:
+    if measure is None:
+        from lib.study import evidence
+
+        version = evidence.VERSION
+    else:
+        version = getattr(measure, "VERSION", 0)
+    tasks, stacks = [], {}
+    for case in cases:
+        if case.set_B not in stacks:
+            stacks[case.set_B] = _data(study, case.set_B)
+        data, facts = stacks[case.set_B]
+        folder = _root(study) / case.experiment / case.folder_name
+        notes = {"case": asdict(case), "profile": study.profile.name, "size": study.profile.size, "steps": 0}
+        task = Task(folder, {"data": facts}, partial(_measure, study, case, measure), version=version, notes=notes)
+        if case.experiment != REFERENCE:
+            config: TrainConfig = case_config(study, case, device)
+            task = replace(
+                task,
+                facts={"config_hash": config.hash(), "data": facts},
+                config=config,
+                data=data,
+                labels=config.keep_epochs,
+            )
+            task = replace(task, notes=notes | {"steps": task.steps})
+        tasks.append(task)
+    return tasks
+
+
+def _data(study: Study, set_B: str) -> tuple:
+    """What a case trains on: stage 3's set A whatever the set B, so that filters differ in B alone."""
+    (of_3, _), (of_this, _) = train_rows(study, "stage3"), train_rows(study, set_B)
+    others = set(of_this["image"]) - set(of_3["image"])
+    names_A, names_B = reserved(study)
+    return train_data(
+        study, replace(STAGES["stage5"], set_B=set_B), study.profile.sample_count, ([*names_A, *others], names_B)
+    )
+
+
+def _measure(study: Study, case: Case, measure: Measure | None, task: Task) -> list[dict]:
+    """The values of a case at each of its epochs."""
+    if own := measure is None:
+        from lib.study import evidence
+
+        measure = evidence.measure_run
+    sources = {label: task.checkpoint(label) for label in task.labels} if task.config else {None: case.variant}
+    rows = [{"epoch": at, **row} for at, source in sources.items() for row in measure(study, source, case.seed)]
+    if own and task.config:
+        rows += [{"epoch": task.labels[-1], **row} for row in evidence.redrawn(task.folder / "samples.csv")]
+    return [
+        row | {"value": None if math.isnan(row["value"]) else float(row["value"]), "n": int(row["n"])} for row in rows
+    ]
+
+
+def _tidy(study: Study, wanted: set | None = None) -> pd.DataFrame:
+    rows, broken = [], []
+    for path in sorted(_root(study).glob("*/*/result.json")):
+        found = read_result(path.parent)
+        if not found or found["status"] == "running":
+            continue
+        case = found["case"]
+        if wanted is not None and (case["experiment"], case["variant"], case["seed"]) not in wanted:
+            continue
+        facts = {"experiment": case["experiment"], "variant": case["variant"]}
+        facts["seed"] = None if case["experiment"] == REFERENCE else case["seed"]
+        facts |= {key: found.get(key, "") for key in COLUMNS if key not in (*facts, "epoch", "metric", "value", "n")}
+        if found["status"] != "finished":
+            broken.append(facts)
+            continue
+        rows += [{**facts, **row} for row in found["values"]]
+    for facts in broken:
+        seen = {(r["epoch"], r["metric"]) for r in rows if r["experiment"] == facts["experiment"]} or {(None, "")}
+        nothing = {**facts, "value": None, "n": 0}
+        rows += [{**nothing, "epoch": epoch, "metric": metric} for epoch, metric in sorted(seen, key=str)]
+    whole = dict.fromkeys(("seed", "epoch", "n", "steps", "size"), "Int64")
+    return pd.DataFrame(rows, columns=COLUMNS).astype(whole | {"value": float})
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m lib.study.experiments`."""
+    p = argparse.ArgumentParser(
+        prog="python -m lib.study.experiments",
+        description="Train and measure the experiments of a study whose notebooks 01 and 02 have run. A second call "
+        "goes on where the first stopped.",
+    )
+    p.add_argument("--name", help="name of the study, its folder under runs/ (default: the profile's name, or smoke)")
+    p.add_argument("--profile", choices=tuple(PROFILES), help="the study's, to be checked; so are the next two")
+    p.add_argument("--data", choices=DATA_SOURCES)
+    p.add_argument("--seed", type=int)
+    p.add_argument("--runs-dir", help="folder of all studies (default: runs/ of the repository)")
+    p.add_argument("--only", metavar="NAME,NAME", help="these experiments: corners, filters, noise, reference")
+    p.add_argument("--workers", type=int, metavar="N", help="processes of one thread each (default: one per core)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    p.add_argument("--list", action="store_true", help="show the cases, their state and time, and train nothing")
+    return p
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is: no process is left behind."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Returns 0 when every case finished or diverged, 1 when one failed, 2 when nothing could start,
+    130 when Ctrl-C stopped it, 143 when SIGTERM did."""
+    args = parser().parse_args(argv)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with redirect_stderr(Progress(sys.stderr)):  # a line a minute where there is no terminal
+            return _run(args)
+    except (StudyError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 143 if isinstance(error, _Terminated) else 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> int:
+    study = find_study(args.name or args.profile or "smoke", args.runs_dir)
+    seed = study.seed if args.seed is None else args.seed
+    open_study(study.name, args.profile or study.profile.name, args.data or study.data, seed, runs_dir=args.runs_dir)
+    cases = cases_of(study, args.only.split(",") if args.only else None)
+    table = overview(study, cases)
+    left = table[~table["finished"]]
+    about = f", about {left['minutes'].sum():.0f} minutes of one process" if left["minutes"].notna().any() else ""
+    print(f"study {study.name}: {len(table)} cases, {len(left)} to do{about} → {_root(study)}", flush=True)
+    if args.list:
+        print(table.drop(columns="finished").to_string(index=False, na_rep="?", float_format="{:.1f}".format))
+        return 0
+    run_cases(study, cases, args.workers, device=args.device)
+    table = overview(study, cases)
+    bad = table[table["state"] != "finished"]
+    if len(bad):
+        print(bad.drop(columns=["minutes", "finished"]).to_string(index=False))
+    print(f"{len(table) - len(bad)} of {len(table)} cases finished; {_root(study) / 'results.csv'}")
+    return 1 if (~table["finished"]).any() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""Made-up results of which the right verdict is known, and what comes out of them."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lib.study import claims
+from lib.study.claims import FAILS, HOLDS, UNDECIDED, UNMEASURED
+from lib.study.config import StudyError
+from lib.study.runs import REPOSITORY
+
+COLUMNS = ["experiment", "variant", "seed", "epoch", "metric", "value", "n", "status", "profile", "device", "steps",
+           "size", "config_hash"]  # fmt: skip
+# What each kind of runs measures where every claim is true; for kinds not named, the first of "".
+TRUE = {
+    "critic_pass": {"": 0.8, "rule-based": 0.1},
+    "truth_nearest_l1": {"": 0.08, "rule-based": 0.14},
+    "feature_fd": {"": 3.0, "rule-based": 9.0},
+    "outside_l1": {"": 0.001, "plain": 0.02, "noise": 0.03},
+    "redrawn_share": {"": 0.02, "plain": 0.4, "noise": 0.3},
+    "redrawn_worst": {"": 0.05, "plain": 0.3, "noise": 0.25},
+    "noise_delta_e": {"": 0.0, "noise": 3.0, "nmc+noise": 4.0},
+    "colour_spread": {"": 3.0, "nmc+noise": 6.0},
+    "colour_wasserstein": {"": 9.0, "nmc+noise": 4.0},
+    "noise_pixel_std": {"": 0.03, "layer1": 0.001},
+    "blotches": {"": 2.0},
+    "attention_iou": {"": 0.7, "stage1": 0.4, "stage2": 0.5},
+}
+FORMER = {"colour_spread": 0.7, "blotches": 0.5, "outside_l1": 0.4}  # at 313, of what is measured later
+
+
+def results(values=TRUE, seeds=3, jitter=0.03, profile="laptop", device="CPU, 1 threads", steps=1200):
+    """The tidy table of a whole set of experiments, every measure with a few per cent of spread over seeds."""
+    draw, rows = np.random.default_rng(0), []
+
+    def add(experiment, variant, seed, epoch, factors=()):
+        kind = variant.split(" ")[0]
+        for metric, of in values.items():
+            value = of.get(kind, of[""]) * dict(factors).get(metric, 1.0) * (1 + jitter * draw.standard_normal())
+            rows.append(
+                [experiment, variant, seed, epoch, metric, value, 12, "finished", profile, device, steps, 64, kind]
+            )
+
+    for seed in range(seeds):
+        for variant in ("plain", "nmc", "noise", "nmc+noise"):
+            for epoch in (313, 476, 510):
+                add("corners", variant, seed, epoch, FORMER.items() if epoch == 313 else ())
+        for variant in ("stage1", "stage2"):
+            add("filters", variant, seed, 510)
+        for variant in (f"layer{k} σ{sigma:g}" for k in (1, 2, 3) for sigma in (0.2, 1.0)):
+            add("noise", variant, seed, 510)
+        add("reference", "rule-based", seed, pd.NA)
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "epoch": "Int64"})
+
+
+def told(table):
+    """claim → verdict; of one profile."""
+    found = claims.verdicts(claims.table(table))
+    return dict(zip(found["claim"], found["verdict"]))
+
+
+def changed(**kinds):
+    """TRUE with other values: metric={kind: value}."""
+    return {metric: of | kinds.get(metric, {}) for metric, of in TRUE.items()}
+
+
+def part(table, claim, metric, which=0):
+    rows = claims.table(table)
+    return rows[(rows["claim"] == claim) & (rows["metric"] == metric)].iloc[which]
+
+
+def test_where_all_is_true_all_holds():
+    assert told(results()) == dict.fromkeys(("C1", "C2", "C3", "C4", "C5", "C6"), HOLDS) | {"C7": UNMEASURED}
+
+
+@pytest.mark.parametrize(
+    ("claim", "values"),
+    [
+        ("C1", changed(critic_pass={"rule-based": 0.95})),  # one deciding part is enough
+        ("C1", changed(truth_nearest_l1={"rule-based": 0.05})),
+        ("C2", changed(outside_l1={"noise": 0.0001})),
+        ("C3", changed(noise_delta_e={"nmc+noise": 0.3})),  # there, but nobody would see it
+        ("C3", changed(colour_spread={"": 9.0})),
+        ("C4", changed(noise_pixel_std={"layer1": 0.02})),
+        ("C6", changed(attention_iou={"stage1": 0.9})),
+    ],
+)
+def test_where_one_part_is_false_its_claim_does_not_hold(claim, values):
+    found = told(results(values))
+    assert found.pop(claim) == FAILS
+    assert set(found.values()) == {HOLDS, UNMEASURED}
+
+
+def test_a_part_that_stands_beside_decides_nothing():
+    table = results(changed(feature_fd={"rule-based": 0.1}))
+    assert part(table, "C1", "feature_fd")["verdict"] == FAILS
+    assert told(table)["C1"] == HOLDS
+
+
+def test_476_poorer_than_313_is_no_richer():
+    table = results()
+    table.loc[(table["metric"] == "colour_spread") & (table["epoch"] == 313), "value"] = 20.0
+    assert told(table)["C5"] == FAILS
+    assert told(table)["C3"] == HOLDS  # measured at the end
+
+
+def test_differences_within_the_spread_of_seeds_decide_nothing():
+    same = {metric: {"": 1.0} for metric in TRUE}
+    assert set(told(results(same, jitter=0.3)).values()) - {FAILS} == {UNDECIDED, UNMEASURED}
+    assert told(results(same, jitter=0.3))["C6"] == UNDECIDED
+
+
+def test_the_interval_is_the_paired_t_test_of_scipy():
+    table = results(jitter=0.2, seeds=5)
+    last = table[table["epoch"] == 510].set_index(["variant", "metric", "seed"])["value"]
+    of, against = last["nmc"]["outside_l1"], last["plain"]["outside_l1"]
+    wanted = stats.ttest_rel(of.to_numpy(), against.to_numpy())
+    row, between = part(table, "C2", "outside_l1"), wanted.confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx(between)
+    assert (row["against"], row["of"], row["n"]) == (pytest.approx(against.mean()), pytest.approx(of.mean()), 5)
+
+
+def test_seeds_are_paired_and_not_averaged_apart():
+    """Every seed has another level, and the loss takes a tenth off each: hidden by the levels, plain in pairs."""
+    table = results(jitter=0.0)
+    for seed, level in enumerate((0.01, 0.1, 0.5)):
+        for variant, factor in (("plain", 1.0), ("nmc", 0.9), ("noise", 1.0), ("nmc+noise", 0.9)):
+            mine = (table["seed"] == seed) & (table["variant"] == variant) & (table["metric"] == "redrawn_share")
+            table.loc[mine, "value"] = level * factor
+    row = part(table, "C2", "redrawn_share")
+    assert row["value"] == pytest.approx(-0.1 * np.mean((0.01, 0.1, 0.5)))
+    shuffled = table.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(
+        claims.table(shuffled).drop(columns="device"), claims.table(table).drop(columns="device")
+    )
+
+
+def test_one_seed_gives_a_value_and_no_verdict():
+    found = claims.table(results(seeds=1))
+    assert found["value"].notna().all()
+    assert found["low"].isna().all()
+    assert set(found["verdict"]) == {UNDECIDED}
+    assert found["note"].str.contains("one seed").all()
+
+
+def test_a_diverged_run_of_the_methods_own_kind_leaves_it_undecided():
+    table = results()
+    lost = (table["variant"] == "nmc+noise") & (table["seed"] == 1)
+    table.loc[lost, "status"] = "diverged: loss_G is NaN at step 40"
+    row = part(table, "C3", "colour_spread")
+    assert (row["n"], row["verdict"], row["note"]) == (2, UNDECIDED, "1 of nmc+noise diverged")
+    assert told(table)["C3"] == told(table)["C1"] == UNDECIDED
+    assert told(table)["C6"] == HOLDS  # it has nothing to do with that run
+
+
+def test_a_diverged_run_of_the_other_kind_is_left_out_and_told():
+    table = results()
+    lost = (table["variant"] == "plain") & (table["seed"] == 2)
+    table.loc[lost, ["status", "value"]] = ["diverged: …", np.nan]
+    row = part(table, "C2", "outside_l1")
+    assert (row["n"], row["verdict"], row["note"]) == (2, HOLDS, "1 of plain diverged")
+
+
+def test_a_diverged_run_may_have_no_row_but_its_status():
+    table = results()
+    gone = (table["variant"] == "plain") & (table["seed"] == 2)
+    row = table[gone].iloc[[0]].assign(metric=pd.NA, value=np.nan, epoch=pd.NA, status="diverged: …")
+    found = part(pd.concat([table[~gone], row]), "C6", "attention_iou")
+    assert (found["n"], found["verdict"], found["note"]) == (2, UNDECIDED, "1 of plain diverged")
+
+
+def test_measures_that_are_missing():
+    table = results()
+    assert told(table[table["metric"] != "truth_nearest_l1"])["C1"] == UNDECIDED  # photographs: no truth is known
+    assert told(table[table["experiment"] != "filters"])["C6"] == UNMEASURED
+    no_noise = told(table[table["experiment"] != "noise"])
+    assert no_noise["C4"] == UNMEASURED
+    assert no_noise["C3"] == HOLDS
+    assert told(table[table["variant"] != "layer3 σ1"])["C4"] == HOLDS  # of the σ that both layers have
+
+
+def test_a_ratio_is_taken_at_equal_sigma():
+    table = results(jitter=0.0)
+    values = {"layer1 σ0.2": 0.001, "layer1 σ1": 0.01, "layer2 σ0.2": 0.01, "layer2 σ1": 0.4}
+    table = table[~table["variant"].isin(["layer3 σ0.2", "layer3 σ1"])]
+    mine = table["metric"] == "noise_pixel_std"
+    table.loc[mine, "value"] = table.loc[mine, "variant"].map(values)
+    row = part(table, "C4", "noise_pixel_std")
+    assert row["value"] == pytest.approx(np.sqrt(0.1 * 0.025))  # the geometric mean of both ratios
+    assert row["note"] == "the same in every seed"
+    assert part(table, "C4", "noise_pixel_std", 1)["verdict"] == UNMEASURED
+
+
+def test_nothing_at_all_is_below_any_ratio_only_where_the_later_layer_does_something():
+    assert told(results(changed(noise_pixel_std={"layer1": 0.0})))["C4"] == HOLDS
+    assert told(results(changed(noise_pixel_std={"": 1e-6, "layer1": 0.0})))["C4"] == FAILS
+
+
+def test_shares_that_are_zero_everywhere_decide_nothing():
+    row = part(results(changed(redrawn_share={"": 0.0, "plain": 0.0, "noise": 0.0})), "C2", "redrawn_share")
+    assert (row["low"], row["high"], row["verdict"]) == (0.0, 0.0, UNDECIDED)
+
+
+def test_a_reference_without_seeds_stands_beside_every_seed():
+    table = results()
+    once = (table["variant"] != "rule-based") | (table["seed"] == 0)
+    table = table[once]
+    table.loc[table["variant"] == "rule-based", "seed"] = pd.NA
+    row = part(table, "C1", "truth_nearest_l1")
+    assert (row["n"], row["verdict"]) == (3, HOLDS)
+
+
+def test_profiles_are_judged_apart():
+    both = pd.concat([results(), results(changed(attention_iou={"stage1": 0.9}), profile="gpu", device="NVIDIA X")])
+    found = claims.verdicts(claims.table(both)).set_index(["profile", "claim"])["verdict"]
+    assert (found["laptop"]["C6"], found["gpu"]["C6"]) == (HOLDS, FAILS)
+    assert found["laptop"]["C1"] == found["gpu"]["C1"] == HOLDS
+    assert set(claims.table(both).groupby("profile")["device"].first()) == {"CPU, 1 threads", "NVIDIA X"}
+    assert "Profile `gpu`" in claims.markdown(both)
+    assert "Profile `laptop`" in claims.markdown(both)
+
+
+def test_markdown_tells_verdict_value_interval_seeds_device_and_profile():
+    table = results()
+    lost = (table["variant"] == "noise") & (table["seed"] == 0)
+    table.loc[lost, "status"] = "diverged: …"
+    text = claims.markdown(table)
+    assert (
+        "Profile `laptop`: 36 trainings from random weights, 1,200 steps each, pictures of 64 px, on CPU, 1 threads; 1 diverged."
+        in text
+    )
+    assert "| C7 | a detector or recogniser gets better with the data | **not measured** |" in text
+    row = part(table, "C1", "critic_pass")
+    value, low, high = (claims.number(row[name]) for name in ("value", "low", "high"))
+    assert "`critic_pass` | 0.1" in text
+    assert f"| {value} [{low}, {high}] | 3 | holds |" in text
+    assert "prove the code" not in text
+    assert "prove the code, not the method" in claims.markdown(results(profile="smoke"))
+
+
+def test_markdown_of_nothing():
+    text = claims.markdown(results(seeds=0))
+    assert text.startswith("Nothing has been measured yet")
+    assert text.count("**not measured**") == 7
+    assert "from → to" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (123.4, "123"), (-1.2345, "−1.23"), (0.0012345, "0.00123"), (3e-9, "0.000000"), (np.nan, "–"), (0.999, "0.999")],
+)  # fmt: skip
+def test_numbers(value, text):
+    assert claims.number(value) == text
+
+
+def test_files_hold_what_was_judged(tmp_path):
+    table = results()
+    rows = claims.write_files(table, tmp_path)
+    again = pd.read_csv(tmp_path / "results.csv", dtype={"seed": "Int64", "epoch": "Int64"})
+    pd.testing.assert_frame_equal(claims.table(again), rows)
+    assert (tmp_path / "claims.md").read_text(encoding="utf-8") == claims.markdown(again)
+    record = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
+    assert [claim["verdict"] for claim in record["claims"]] == [HOLDS] * 6 + [UNMEASURED]
+    assert len(record["parts"]) == len(claims.PARTS)
+    json.dumps(record, allow_nan=False)
+
+
+def test_every_claim_has_its_parts_and_every_part_a_claim():
+    assert {each.claim for each in claims.PARTS} == set(claims.CLAIMS) - {"C7"}
+    assert all(each.claimed in (1, -1) for each in claims.PARTS)
+
+
+def test_the_block_goes_between_its_marks(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{claims.START}old\n{claims.END}\nafter\n", encoding="utf-8")
+    claims.put_into(page, "new\n")
+    assert page.read_text(encoding="utf-8") == f"before\n{claims.START}new\n{claims.END}\nafter\n"
+    page.write_text(f"{claims.END}\n{claims.START}", encoding="utf-8")
+    with pytest.raises(StudyError, match="README.md: expected the lines"):
+        claims.put_into(page, "new\n")
+
+
+def test_the_readme_shows_the_published_claims():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    block = text[text.index(claims.START) + len(claims.START) : text.index(claims.END)]
+    published = pd.read_csv(claims.EVIDENCE / "results.csv", dtype={"seed": "Int64", "epoch": "Int64"})
+    assert block == (claims.EVIDENCE / "claims.md").read_text(encoding="utf-8") == claims.markdown(published)
+
+
+def test_the_command(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(claims, "find_study", lambda name, runs: SimpleNamespace(name=name))
+    monkeypatch.setattr(claims, "collect", lambda study: results())
+    monkeypatch.setattr(claims, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(claims, "EVIDENCE", tmp_path / "evidence")
+    page = tmp_path / "README.md"
+    page.write_text(f"{claims.START}old\n{claims.END}\n", encoding="utf-8")
+    assert claims.main(["--name", "first"]) == 0
+    assert capsys.readouterr().out == claims.markdown(results())
+    assert "old" in page.read_text()
+    assert claims.main(["--name", "first", "--write"]) == 0
+    assert page.read_text(encoding="utf-8") == f"{claims.START}{claims.markdown(results())}{claims.END}\n"
+    page.write_text("no marks\n", encoding="utf-8")
+    assert claims.main(["--write"]) == 2
+    assert "error:" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""Experiments of a tiny study: what they train on, their table, and the command."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.study import experiments, runner
+from lib.study.config import STAGES, StudyError
+from lib.study.datasets import train_data
+from lib.study.experiments import COLUMNS, collect, overview, reserved, run_cases
+from lib.study.plans import PLANS, Case, Plan, cases_of
+
+
+@pytest.fixture(autouse=True)
+def _tiny_plan(monkeypatch):
+    seeds = {"corners": 2, "filters": 1, "noise": 1}
+    monkeypatch.setitem(PLANS, "tiny", Plan(3, 1, 1, seeds, (1.0,), "transposed", "fp32"))
+
+
+@pytest.fixture
+def study(trained, copy_of):
+    return copy_of(trained)
+
+
+def measure(study, source, seed):
+    return [
+        {"metric": "outside_l1", "value": np.float32(seed), "n": np.int64(3)},
+        {"metric": "lost", "value": np.nan, "n": 0},
+    ]
+
+
+def run(study, *cases):
+    return run_cases(study, cases, workers=0, progress=False, measure=measure)
+
+
+PLAIN = Case("corners", "plain", 0, at=(313,))
+
+
+def names(study, stack):
+    return set(json.loads((study.data_dir / "stacks" / f"{stack}.json").read_text())["names"])
+
+
+def test_every_third_picture_of_stage_3_is_reserved_and_trained_on_by_none(study):
+    names_A, names_B = reserved(study)
+    table_B = pd.read_csv(study.data_dir / "B" / "faces.csv").query("stage3 and split == 'train'")["image"].tolist()
+    table_A = pd.read_csv(study.data_dir / "A" / "rule" / "faces.csv").query("split == 'train'")["image"].tolist()
+    assert names_B == table_B[2::3]
+    assert names_A == table_A[: len(table_B)][2::3]
+    shutil.rmtree(study.data_dir / "stacks")
+    run(study, PLAIN, Case("filters", "stage1", 0, set_B="stage1"))
+    used = {
+        side: [names(study, path.stem) for path in sorted((study.data_dir / "stacks").glob(f"{side}_*.json"))]
+        for side in "AB"
+    }
+    assert len(used["A"]) == 2
+    assert used["A"][0] == used["A"][1] == set(table_A[: len(table_B)]) - set(names_A)  # filters differ in B alone
+    assert all(not part & set(names_B) for part in used["B"])
+    assert used["B"][1] == set(table_B) - set(names_B)
+    assert used["B"][0] > used["B"][1]
+
+
+def test_pictures_left_out_make_a_stack_of_its_own(study):
+    before, facts = train_data(study, STAGES["stage5"], 2)
+    A, B = reserved(study)
+    less, others = train_data(study, STAGES["stage5"], 2, (A, B))
+    assert len(less.A) == len(less.non_mask) == len(before.A) - len(A)
+    assert len(less.B) == len(before.B) - len(B)
+    assert others["hash_A"] != facts["hash_A"]
+    keep = [k for k in range(len(before.A)) if k % 3 != 2]
+    np.testing.assert_array_equal(less.A, before.A[keep])
+    np.testing.assert_array_equal(less.non_mask, before.non_mask[keep])
+    assert train_data(study, STAGES["stage5"], 2)[1] == facts
+
+
+def test_the_table_is_tidy_and_the_same_from_disk(study):
+    table = run(study, Case("reference", "rule-based", 0), PLAIN, Case("corners", "plain", 1))
+    assert table.columns.tolist() == COLUMNS
+    rows = table.query("metric == 'outside_l1'").set_index(["experiment", "seed", "epoch"])
+    assert rows.loc[("corners", 0), "value"].to_dict() == {313: 0.0, 510: 0.0}
+    assert rows.loc[("corners", 1), "value"].to_dict() == {510: 1.0}
+    assert set(rows["n"]) == {3}
+    assert rows["steps"].tolist() == [3, 3, 3, 0]
+    reference = table.query("experiment == 'reference'")
+    assert reference["seed"].isna().all()
+    assert reference["epoch"].isna().all()
+    assert table.query("metric == 'lost'")["value"].isna().all()
+    assert set(table["status"]) == {"finished"}
+    pd.testing.assert_frame_equal(collect(study), table)
+    pd.testing.assert_frame_equal(pd.read_parquet(study.root / "experiments" / "results.parquet"), table)
+    assert len(pd.read_csv(study.root / "experiments" / "results.csv")) == len(table)
+
+
+def test_a_case_that_broke_is_in_the_table_with_every_measure_missing(study, monkeypatch):
+    run(study, PLAIN)
+    monkeypatch.setattr("lib.gan.trainer.EXPLODED", 0.0)
+    table = run(study, PLAIN, Case("corners", "nmc", 0, {"lambda_nmc": 10.0}, at=(313,)))
+    broken = table.query("variant == 'nmc'")
+    assert broken["status"].str.startswith("diverged: experiment: loss_").all()
+    assert broken["value"].isna().all()
+    assert set(zip(broken["epoch"], broken["metric"])) == {(e, m) for e in (313, 510) for m in ("outside_l1", "lost")}
+
+
+def test_the_overview_tells_states_and_guesses_times(study):
+    cases = cases_of(study, ["corners"])
+    assert overview(study, cases, measure)["minutes"].isna().all()
+    run(study, cases[0])
+    table = overview(study, cases, measure)
+    assert table["state"].tolist() == ["finished"] + ["to do"] * 7
+    assert table["minutes"].nunique() == 1
+    assert table["minutes"][0] > 0
+
+
+def test_the_command_lists_runs_and_tells_what_is_missing(study, empty, monkeypatch, capsys):
+    real = runner.run_tasks
+    monkeypatch.setattr(
+        experiments,
+        "_tasks",
+        lambda study, cases, _, device="auto", make=experiments._tasks: make(study, cases, measure, device),
+    )
+    monkeypatch.setattr(experiments, "run_tasks", lambda root, tasks, workers, *a, **k: real(root, tasks, 0, *a, **k))
+    monkeypatch.setattr("lib.study.evidence.prepare", lambda study: None)
+    runs = ["--name", "tiny", "--runs-dir", str(study.root.parent), "--only", "corners"]
+    assert experiments.main([*runs, "--list"]) == 0
+    assert "8 cases, 8 to do" in capsys.readouterr().out
+    assert experiments.main(runs) == 0
+    assert "8 of 8 cases finished" in capsys.readouterr().out
+    assert experiments.main([*runs, "--profile", "smoke"]) == 2
+    assert "is a study with profile = 'tiny', not 'smoke'" in capsys.readouterr().err
+    assert experiments.main(["--name", "empty", "--runs-dir", str(empty.root.parent), "--only", "noise"]) == 2
+    assert "run notebook 01_data_filtering first" in capsys.readouterr().err
+    with pytest.raises(StudyError, match="01_data_filtering"):
+        reserved(empty)

@@ -1,0 +1,209 @@
+"""The runner: trained once, measured once, resumed to the same weights, and failures told apart from results."""
+
+import fcntl
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from lib.data.files import read_json, sha256, write_json
+from lib.gan import TrainConfig, TrainError, trainer
+from lib.gan.disk import DiskError
+from lib.study import runner
+from lib.study.config import STAGES, StudyError
+from lib.study.datasets import train_data
+from lib.study.runner import Task, read_result, run_tasks, state_of
+
+CONFIG = TrainConfig(
+    stage="x", epochs=(1, 2, 3, 4), steps_per_epoch=1, batch_size=1, ngf=2, ndf=2, n_blocks=1, size=32, lambda_nmc=10.0,
+    keep_epochs=(1, 4), sample_count=2, device="cpu",
+)  # fmt: skip
+
+
+def measure(task):
+    return [{"metric": "steps", "value": task.steps, "n": 1}]
+
+
+@pytest.fixture
+def task(trained, tmp_path):
+    data, facts = train_data(trained, STAGES["stage5"], 2)
+    folder = tmp_path / "runs" / "one"
+    return Task(folder, {"config_hash": CONFIG.hash(), "data": facts}, measure, CONFIG, data, labels=(1, 4))
+
+
+def run(*tasks, **more):
+    run_tasks(tasks[0].folder.parent, tasks, 0, progress=False, **more)
+
+
+def changed(task, **fields):
+    return runner.replace(task, **fields)
+
+
+def no_training(*args, **more):
+    raise AssertionError("trained again")
+
+
+def weights(task):
+    return sha256(task.checkpoint(4) / "net_G_AB.safetensors")
+
+
+def test_a_task_leaves_its_values_its_generators_and_nothing_else_of_its_weights(task, monkeypatch):
+    assert state_of(task) == "new"
+    done = []
+    run(task, on_done=done.append)
+    assert [t.folder for t in done] == [task.folder]
+    result = read_result(task.folder)
+    assert (result["status"], result["values"]) == ("finished", measure(task))
+    assert result["seconds"] > 0
+    assert result["config_hash"] == CONFIG.hash()
+    files = sorted(str(path.relative_to(task.folder)) for path in task.folder.glob("checkpoints/*/*"))
+    kept = [f"checkpoints/epoch_000{k}/{name}" for k in (1, 4) for name in ("meta.json", "net_G_AB.safetensors")]
+    assert files == kept
+    monkeypatch.setattr(runner, "train", no_training)
+    run(task)
+    assert read_result(task.folder) == result
+
+
+def test_another_version_measures_again_and_trains_only_where_weights_are_gone(task, monkeypatch):
+    run(task)
+    newer = changed(task, version=1, measure=lambda task: [{"metric": "new", "value": 1.0, "n": 2}])
+    assert state_of(newer) == "trained"
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "train", no_training)
+        run(newer)
+    assert read_result(task.folder)["values"][0]["metric"] == "new"
+    shutil.rmtree(task.checkpoint(1))
+    assert state_of(newer) == "finished"
+    newest = changed(newer, version=2)
+    assert state_of(newest) == "other"
+    run(newest)
+    assert newest.checkpoint(1).is_dir()
+
+
+@pytest.mark.parametrize("facts", [{"config_hash": "other"}, {"data": {"A": 1}}])
+def test_a_folder_of_other_settings_or_data_is_made_anew(task, facts):
+    run(task)
+    (task.folder / "leftover").touch()
+    other = changed(task, facts=task.facts | facts)
+    assert state_of(other) == "other"
+    run(other)
+    assert not (task.folder / "leftover").exists()
+    assert state_of(other) == "finished"
+
+
+def test_a_stopped_task_goes_on_from_its_checkpoint_to_the_same_weights(task, monkeypatch, tmp_path):
+    whole = changed(task, folder=tmp_path / "other" / "whole")
+    run(whole)
+
+    def stopped(*args, on_epoch, **more):
+        def stop(label, row):
+            on_epoch(label, row)
+            if label == 2:
+                raise KeyboardInterrupt
+
+        return trainer.train(*args, on_epoch=stop, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runner, "train", stopped)
+        run(task)
+    assert state_of(task) == "begun"
+    assert runner._trained_steps(task) == 2
+    labels = []
+
+    def watched(*args, on_epoch, **more):
+        return trainer.train(*args, on_epoch=lambda label, row: labels.append(label), **more)
+
+    monkeypatch.setattr(runner, "train", watched)
+    run(task)
+    assert labels == [3, 4]
+    assert weights(task) == weights(whole)
+
+
+def test_a_task_stopped_while_it_was_measured_is_only_measured(task, monkeypatch):
+    def interrupted(task):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(changed(task, measure=interrupted))
+    assert state_of(task) == "trained"
+    monkeypatch.setattr(runner, "train", no_training)
+    run(task)
+    assert state_of(task) == "finished"
+
+
+def test_a_training_that_diverges_is_a_result_and_one_that_fails_is_tried_again(task, monkeypatch):
+    real = runner.train
+
+    def fails(error):
+        def train(*args, **more):
+            raise error
+
+        return train
+
+    full = TrainError("x: step 3: no room")
+    full.__cause__ = DiskError("no room")
+    for error in (full, MemoryError("too much"), TrainError(f"{task.folder}: another process trains in this folder")):
+        monkeypatch.setattr(runner, "train", fails(error))
+        run(task)
+        assert read_result(task.folder)["status"] == f"failed: {type(error).__name__}: {error}"
+        assert state_of(task) == "begun"
+    monkeypatch.setattr(trainer, "EXPLODED", 0.0)  # every loss is above
+    monkeypatch.setattr(runner, "train", real)
+    run(task)
+    result = read_result(task.folder)
+    assert result["status"].startswith("diverged: x: loss_")
+    assert result["values"] == []
+    assert "trainer.py" in result["error"]
+    monkeypatch.setattr(runner, "train", no_training)
+    run(task)
+    assert state_of(task) == "finished"
+
+
+def test_a_measure_that_fails_costs_no_training(task, monkeypatch):
+    second = changed(task, folder=task.folder.with_name("two"))
+    broken = changed(task, measure=lambda task: [{"metric": "x", "value": np.zeros(2), "n": 1}])
+    run(broken, second)
+    assert read_result(task.folder)["status"].startswith("failed: TypeError: Object of type ndarray")
+    assert state_of(second) == "finished"
+    monkeypatch.setattr(runner, "train", no_training)
+    run(task)
+    assert state_of(task) == "finished"
+
+
+def test_workers_give_the_weights_of_this_process_and_one_that_dies_is_told(task, tmp_path, capsys):
+    run(changed(task, folder=tmp_path / "here" / "one"))
+    doomed = Task(task.folder.with_name("doomed"), {}, die)
+    run_tasks(task.folder.parent, [doomed, task], 2, what="tests")
+    assert "1 badly" in capsys.readouterr().err
+    assert "killed by signal 9" in read_result(doomed.folder)["status"]
+    assert read_result(task.folder)["threads"] == 1
+    assert weights(task) == weights(changed(task, folder=tmp_path / "here" / "one"))
+
+
+def die(task):
+    import os
+
+    os.kill(os.getpid(), 9)
+
+
+def test_two_runners_do_not_work_in_the_same_folder(task):
+    root = task.folder.parent
+    root.mkdir()
+    with (root / ".lock").open("w") as file:
+        file.write("123")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StudyError, match=r"process 123 is at work there; wait for it or stop it"):
+            run(task)
+    run(task)
+
+
+def test_a_result_of_the_first_releases_is_finished_and_a_damaged_one_is_made_anew(task):
+    task.folder.mkdir(parents=True)
+    write_json(task.folder / "result.json", {**task.facts, "measured": {"a": 1.0}})
+    assert state_of(task) == "finished"
+    (task.folder / "result.json").write_text("{")
+    assert state_of(task) == "other"
+    run(task)
+    assert read_json(task.folder / "job.json")["config"] == json.loads(json.dumps(CONFIG.to_dict()))
