@@ -1,8 +1,8 @@
 """The masks of one picture laid on, from far to near: none covers a nearer face.
 
-What hides a part of a face is not known. What is known are the boxes of the other faces, and the larger of two is taken
-for the nearer. In the ellipse inscribed in its box the picture stays as it would be without the farther mask; where that
-is most of a mask, the face gets none.
+What hides a part of a face is not known. Known are the boxes of the other faces, and the larger of two is taken for the
+nearer. Over its face, the ellipse inscribed in the box, and its hair the picture stays as it would be without the
+farther mask; where that is most of a mask, the face gets none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from lib.warp import WarpError, WarpParams, apply_warps
 
 HIDDEN = "hidden"  # kind of the faces whose mask a nearer one hides
 LEAST = 0.5  # share of a mask's weight that must remain
-EDGE_PX = 2.0  # from nothing of a mask to all of it, outside of the ellipse
+EDGE_PX = 2.0  # from nothing of a mask to all of it, outside of the ellipses
+HAIR = 0.35  # of the box's height, above it: boxes of faces end at the forehead
 SAME = 0.6  # intersection over union from which on two boxes are one face, labelled twice
 
 
@@ -33,7 +34,7 @@ def lay_masks(
         pixels: uint8 [H, W, 3]; not changed.
         faces: (landmarks [68, 2] px, parameters) of the faces that are to get one, near ones last.
         boxes: float [N, 4] (x, y, w, h), of all faces of the picture, with a mask or not; of equal ones the first is
-            the nearest.
+            the nearest. NaN: one that is at no known place.
         own: For each of `faces` its place in `boxes`.
         margins: Width in px of the soft border that each weight gets, as `extend` does it; None: no border.
 
@@ -72,22 +73,18 @@ def nearer(boxes: np.ndarray, place: int) -> np.ndarray:
 
 
 def visible(window: Box, near: np.ndarray) -> np.ndarray | None:
-    """float64 [h, w]: 0 in the ellipses inscribed in the boxes `near` [N, 4], 1 from `EDGE_PX` outside of them on; None
-    where it is 1 all over the window (x, y, w, h) of the picture."""
+    """float64 [h, w]: 0 on heads with the boxes `near` [N, 4], 1 from `EDGE_PX` beside them on; None where it is 1 all
+    over the window (x, y, w, h) of the picture. A head: the ellipse inscribed in the box, and in the box with hair."""
     left, top, width, height = window
-    keep = None
-    for x, y, w, h in near:
-        if (
-            x - EDGE_PX < left + width
-            and left < x + w + EDGE_PX
-            and y - EDGE_PX < top + height
-            and top < y + h + EDGE_PX
-        ):
+    keep = np.ones((height, width))
+    for x, y, w, h in np.concatenate([near, near + near[:, 3:] * (0, -HAIR, 0, HAIR)]):
+        beside = x >= left + width + EDGE_PX or left >= x + w + EDGE_PX
+        if not (beside or y >= top + height + EDGE_PX or top >= y + h + EDGE_PX):
             across = (np.arange(left, left + width) + 0.5 - x) / (w / 2) - 1  # pixel centres, from edge to edge −1 … 1
             down = (np.arange(top, top + height) + 0.5 - y) / (h / 2) - 1
             outside = (np.hypot(across, down[:, None]) - 1) * (min(w, h) / 2 / EDGE_PX)
-            keep = np.clip(outside, 0, 1 if keep is None else keep)
-    return None if keep is None or (keep == 1).all() else keep
+            np.clip(outside, 0, keep, out=keep)
+    return None if (keep == 1).all() else keep
 
 
 def _without(layer: Layer, near: np.ndarray) -> Layer:

@@ -71,17 +71,6 @@ class Summary:
         """Wall-clock seconds per picture of this run, all workers together; 0 where there was nothing left to do."""
         return self.seconds / self.done_now if self.done_now else 0.0
 
-    def all_notes(self) -> list[str]:
-        """What a user should know beside the counts."""
-        reduced, gone, told = self.pictures_reduced, self.pictures_gone, []
-        if reduced:
-            were = "large picture was" if reduced == 1 else "large pictures were"
-            told += [f"{reduced} {were} searched at reduced size: --detect-side finds smaller faces there"]
-        if gone:
-            have = "picture is no longer" if gone == 1 else "pictures are no longer"
-            told += [f"{gone} {have} in IN, what was made of it stays in OUT and is counted: --prune removes it"]
-        return told + self.notes
-
     def __str__(self) -> str:
         """One screen."""
         share = f" ({self.pictures_with_faces / self.pictures:.1%})" if self.pictures else ""
@@ -89,6 +78,8 @@ class Summary:
         earlier = self.pictures - self.done_now
         pace = f"{self.done_now} pictures in {self.seconds:.1f} s, {self.seconds_per_picture:.2f} s each"
         copied = f", copied untouched {self.pictures_copied}" if self.pictures_copied else ""
+        were = f"{self.pictures_reduced} large picture{' was' if self.pictures_reduced == 1 else 's were'}"
+        hint = f"{were} searched at reduced size: --detect-side finds smaller faces there"
         labelled = "" if self.faces_labelled is None else f"{self.faces_labelled} labelled, "
         left = f", {self.faces_left} left without by --share" if self.faces_left else ""
         masks = f", {self.masks} masks in all variants" if self.masks != self.faces_masked else ""
@@ -99,7 +90,7 @@ class Summary:
                 f"pictures   {self.pictures}, {with_face}, masked {self.pictures_masked}{copied}",
                 f"faces      {labelled}{self.faces_found} found, {self.faces_masked} masked{left}{masks}",
                 f"failures   {reasons}" + ("; each with its reason in failures.csv" if self.failures else ""),
-                *(f"note       {note}" for note in self.all_notes()),
+                *(f"note       {note}" for note in ([hint] * bool(self.pictures_reduced) + self.notes)),
                 *([f"pairs      {paired}"] if self.pairs else []),
                 *([f"model      {self.model}"] if self.model else []),
                 f"this run   {pace}" + (f"; {earlier} were done before" if earlier > 0 else ""),
@@ -125,6 +116,9 @@ def finish_run(out_dir: Path, in_dir: Path, journal, run: dict, summary: Summary
     """
     finished, extra, table = run["status"] == "finished", [], None
     summary.faces_labelled = None if options.labels is None else 0
+    if gone := summary.pictures_gone:
+        which = "picture is" if gone == 1 else "pictures are"
+        summary.notes += [f"{gone} {which} no longer in IN; what was made of them is still in OUT: --prune removes it"]
     if finished and options.labels is not None:
         table = scenes.read_scenes(in_dir, options)
         extra = scenes.labelled(table, in_dir)[1] + scenes.unlabelled(list_sources(in_dir), table)
@@ -156,7 +150,8 @@ def write_tables(
 ) -> pd.DataFrame:
     """Write manifest.csv and .parquet, landmarks.csv and failures.csv; gives the failures.
 
-    records: the journal's, sorted by source. summary: its counts are filled in. extra: failures of pictures that are in no record.
+    records: the journal's, sorted by source. summary: its counts are filled in. extra: failures of pictures that are in
+    no record.
     """
     failures = [tuple(failure[name] for name in FAILURES) for failure in extra]
     for _, _, kind, _ in failures:

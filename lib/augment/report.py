@@ -60,6 +60,7 @@ def write_report(
     parts = [
         f"<h1>Masks on {escape(Path(in_dir).name)}</h1>",
         f"<p>Model: {escape(summary.model)}</p>" * bool(summary.model),
+        *(f"<p>Note: {escape(note)}.</p>" for note in summary.notes),
         _table(("", "n"), _counts(manifest, failures, summary)),
         _section("Faces without a mask, and why", _reasons(manifest, failures)),
         _section("Which masks", _bars(masked)),
@@ -86,8 +87,8 @@ def _counts(manifest: pd.DataFrame, failures: pd.DataFrame, summary: Summary) ->
         ("masks, over all variants", len(masked)),
         ("pictures and faces missed", len(failures)),
     ]
-    counts += [("identities", faces.loc[faces["identity"] != "", "identity"].nunique())]
-    return [(name, count) for name, count in counts if count or name != "identities"] + [
+    counts += [("identities, by the folders' names (--identity)", faces.loc[faces["identity"] != "", "identity"].nunique())]
+    return [(name, count) for name, count in counts if count or not name.startswith("identities")] + [
         (f"pairs, {kind}", count) for kind, count in summary.pairs.items()
     ]
 

@@ -1,7 +1,7 @@
 """Samples as torchvision's v2 transforms take them: the dicts in them, their pictures as pixels, their labels."""
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_is_leaf  # what v2's own transforms take sa
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-_OVERLAP = 0.2  # least intersection over union of a found face and a labelled box: a person's box is no face's
+from lib.augment.scenes import OVERLAP, overlap
 
 _MIRRORED = np.array([
     *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), *range(45, 41, -1), 47, 46,
@@ -86,23 +86,35 @@ def picture_like(image: Any, before: np.ndarray, after: np.ndarray) -> Any:
 
 def matched(faces: list[np.ndarray], boxes: tv_tensors.BoundingBoxes, told: str) -> list[np.ndarray | None]:
     """For each box the landmarks that belong to it: pairs of the largest overlap first."""
-    if tv_tensors.is_rotated_bounding_format(boxes.format):
+    if (upright := _upright(boxes)) is None:
         raise ValueError(f"{told}: found faces go to upright boxes only, these are {boxes.format}; give landmarks")
-    upright = v2.functional.convert_bounding_box_format(boxes, new_format="XYXY").as_subclass(torch.Tensor)
-    pairs, found = [], [None] * len(boxes)
+    pairs, found, taken = [], [None] * len(boxes), set()
     for j, points in enumerate(faces):
-        low, high = points.min(0), points.max(0)
-        for k, box in enumerate(upright.cpu().double().numpy()):
-            both = np.clip(np.minimum(high, box[2:]) - np.maximum(low, box[:2]), 0, None).prod()
-            either = (high - low).prod() + (box[2:] - box[:2]).prod() - both
-            if both >= _OVERLAP * either > 0:
-                pairs.append((-both / either, k, j))
-    taken = set()
+        pairs += [(-share, k, j) for k, share in enumerate(overlap(points, upright)) if share >= OVERLAP]
     for _, k, j in sorted(pairs):
         if found[k] is None and j not in taken:
             found[k] = faces[j]
             taken.add(j)
     return found
+
+
+def face_boxes(points: Sequence[np.ndarray | None], boxes: tv_tensors.BoundingBoxes | None) -> np.ndarray:
+    """float [N, 4] (x, y, w, h): where the face of each row is. Its box, unless its landmarks lie elsewhere (in a
+    person's box, say) or boxes stand askew; then the box around them. NaN where neither is known."""
+    upright = None if boxes is None else _upright(boxes)
+    found = np.full((len(points), 4), np.nan) if upright is None else upright
+    for k, own in enumerate(points):
+        if own is not None and np.isfinite(own).all() and not overlap(own, found[k : k + 1])[0] >= OVERLAP:
+            found[k] = *own.min(0), *np.ptp(own, axis=0)
+    return found
+
+
+def _upright(boxes: tv_tensors.BoundingBoxes) -> np.ndarray | None:
+    """float64 [N, 4] (x, y, w, h); None for a format that tells of angles."""
+    if tv_tensors.is_rotated_bounding_format(boxes.format):
+        return None
+    upright = v2.functional.convert_bounding_box_format(boxes, new_format="XYWH")
+    return upright.as_subclass(torch.Tensor).cpu().double().numpy().copy()
 
 
 def in_order(points: np.ndarray) -> np.ndarray:

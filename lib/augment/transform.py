@@ -20,10 +20,12 @@ from torch.utils.data import Dataset, get_worker_info
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from lib.augment.composite import Layer, cut_square, extend, quantise, square_around
+from lib.augment.composite import Layer, cut_square, square_around
+from lib.augment.laying import HIDDEN, lay_masks
 from lib.augment.options import Options, face_seed, preset_of
 from lib.augment.samples import (
     dicts,
+    face_boxes,
     holder_of,
     in_order,
     matched,
@@ -35,14 +37,14 @@ from lib.augment.samples import (
 from lib.augment.second_step import CROPS, Crop, checksum, pack
 from lib.augment.translate import training_size
 from lib.data.images import resize
-from lib.warp import WarpConfig, WarpError, WarpParams, apply_warps, sample_warp_params
+from lib.warp import WarpConfig, WarpError, WarpParams, sample_warp_params
 from lib.warp.faces import find_in, open_cache
 from lib.warp.sources import LandmarkSource, open_source
 
 OUTPUTS = ("masked", "mask_regions")
 KINDS = (
     *("masked", "left", "another class", "masked before", "no landmarks", "no face"),
-    *("too small", "turned too far", "warp", "error"),
+    *("too small", "turned too far", HIDDEN, "warp", "error"),
 )
 _COUNTERS = 257  # rows of counts: one for the main process, one for each worker, so that none writes another's
 
@@ -76,7 +78,9 @@ class MaskTransform(v2.Transform):
     masks differ with workers and order. Call `set_epoch(n)` before each `iter(loader)`; it also reaches workers that
     are kept (persistent_workers), whether forked or spawned.
 
-    A face that cannot be masked (turned away, too small, no landmarks) stays as it is and is counted.
+    A face that cannot be masked (turned away, too small, no landmarks) stays as it is and is counted. Of two faces the
+    one with the larger box is taken for the nearer: no mask covers it, and a face whose mask it would hide for the most
+    part gets none ("hidden"). Faces without a box are where their landmarks are.
 
     Args:
         p: Share of the faces to be masked, each drawn by itself.
@@ -173,8 +177,8 @@ class MaskTransform(v2.Transform):
     @property
     def counts(self) -> dict[str, int]:
         """Faces by what became of them, over all workers and epochs so far: "masked", "left" (not drawn), "another
-        class", "masked before", and those drawn in vain: "no landmarks", "too small", "turned too far", "warp" (other
-        reasons), "error"; "no face": pictures without boxes in which none was found."""
+        class", "masked before", and those drawn in vain: "no landmarks", "too small", "turned too far", "hidden",
+        "warp" (other reasons), "error"; "no face": pictures without boxes in which none was found."""
         return {kind: int(n) for kind, n in zip(KINDS, self._counts.sum(0)) if n}
 
     def _count(self, kind: str) -> None:
@@ -215,7 +219,7 @@ class MaskTransform(v2.Transform):
         status, drawn = self._draw(chance, classes)
         if points is None:
             points = matched(self._find(sample, rgb, key, told), boxes, told) if drawn else [None] * count
-        after, layers = self._lay(rgb, points, drawn, status, told)
+        after, layers = self._lay(rgb, points, boxes, drawn, status, told)
         for kind in status:
             self._count(kind)
         if layers:
@@ -301,31 +305,32 @@ class MaskTransform(v2.Transform):
         return status, drawn
 
     def _lay(
-        self, rgb: np.ndarray, points: Sequence, drawn: dict[int, WarpParams], status: list[str], told: str
+        self, rgb: np.ndarray, points: Sequence, boxes: Any, drawn: dict[int, WarpParams], status: list[str], told: str
     ) -> tuple[np.ndarray, dict[int, Layer]]:
         """The picture with its masks, and by row what each changed, in the order laid on. Fills `status` in."""
         rows = {k: points[k] for k in drawn if points[k] is not None and np.isfinite(points[k]).all()}
         for k in drawn.keys() - rows.keys():
             status[k] = "no landmarks"
-        order = sorted(rows, key=lambda k: (np.ptp(rows[k], axis=0).prod(), -k))  # near faces last, as in lib.augment
-        if not order:
+        if not rows:
             return rgb, {}
+        places = face_boxes(points, boxes)
+        places[[kind == "another class" for kind in status]] = np.nan
+        order = sorted(rows, key=lambda k: (places[k, 2:].prod(), -k))  # near faces last, as in lib.augment
+        widths = [float(np.linalg.norm(rows[k][16] - rows[k][0])) for k in order]  # ear to ear
+        margins = None if self.size is None else [self.margin * width for width in widths]
         try:
-            (after,), worn = apply_warps([rgb], [(0, rows[k], drawn[k]) for k in order])
+            after, weights = lay_masks(rgb, [(rows[k], drawn[k]) for k in order], places, order, margins)
         except Exception as error:  # whatever a strange picture sets off costs its masks, not the training
             warnings.warn(f"{told}: left as it is ({type(error).__name__}: {error})", stacklevel=2)
             for k in order:
                 status[k] = "error"
             return rgb, {}
         layers = {}
-        for k, mask in zip(order, worn, strict=True):
-            if isinstance(mask, WarpError):
-                status[k] = mask.kind
-                continue
-            status[k], layers[k] = "masked", quantise(np.maximum(mask.alpha, mask.shadow), mask.window[:2])
-            if self.size is not None:
-                width = float(np.linalg.norm(rows[k][16] - rows[k][0]))  # ear to ear
-                layers[k] = extend(layers[k], self.margin * width, rgb.shape[:2])
+        for k, weight in zip(order, weights, strict=True):
+            if isinstance(weight, WarpError):
+                status[k] = weight.kind
+            else:
+                status[k], layers[k] = "masked", weight
         return after, layers
 
     def _tell(self, out: Any, masked: list[bool], layers: dict[int, Layer], size: tuple[int, int], told: str) -> None:

@@ -60,7 +60,7 @@ def load_translator(checkpoint: Path, digest: str, device: str, batch_size: int)
 
     try:
         return Translator(checkpoint, device, batch_size)
-    except (CheckpointError, RuntimeError, OSError) as error:
+    except (CheckpointError, RuntimeError, OSError, ValueError) as error:
         raise AugmentError(" ".join(str(error).split())) from None
 
 
