@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 from lib.augment.options import AugmentError, Task, tensor_path
+from lib.augment.tasks import changes
 from lib.data.files import sha256
 
 NAME = ".journal.jsonl"
@@ -192,7 +193,7 @@ class Journal:
             self._append({"kind": "run", **fingerprint})
             return
         del before["kind"]
-        if changed := _changes(before, fingerprint):
+        if changed := changes(before, fingerprint):
             raise AugmentError(
                 f"{self.out_dir}: holds a run with other options ({', '.join(changed)}); give the same options to go "
                 "on, another OUT, or --force to remove that run's files and start afresh"
@@ -255,39 +256,6 @@ class Journal:
                 partial = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", path.name, re.DOTALL)
                 if partial and partial[1] in expected:
                     path.unlink(missing_ok=True)
-
-
-def _changes(before: dict, now: dict) -> list[str]:
-    """What two runs were given, where it differs, in words of the command line."""
-    if before.get("format") != now.get("format"):
-        return [f"written by another version of this tool, format {before.get('format')}, now {now.get('format')}"]
-    differing = [name for name in dict.fromkeys((*now, *before)) if before.get(name) != now.get(name)]
-    if "checkpoint" in differing:  # what follows from it; each of them has a name of its own where it alone differs
-        differing = [name for name in differing if name not in ("checkpoint_sha256", "preset")]
-        if "rule-only" in (before["checkpoint"], now["checkpoint"]):
-            differing = [name for name in differing if name not in ("margin", "crop_scale", "size")]
-    if "replay" in differing:
-        differing = [name for name in differing if name != "preset"]
-    return [_told(name, before.get(name), now.get(name)) for name in differing]
-
-
-def _told(name: str, was: object, now: object) -> str:
-    option = f"--{name.replace('_', '-')}"
-    if name == "input":
-        return f"IN was {was}, now {now}"
-    if name in ("labels", "replay") and was and now:  # hashes of what they tell
-        return f"{option} tells of other faces now"
-    if name == "checkpoint_sha256":
-        return "--checkpoint has other weights now"
-    if name == "checkpoint" and "rule-only" in (was, now):
-        was, now = ("--rule-only" if value == "rule-only" else f"--checkpoint {value}" for value in (was, now))
-        return f"it was {was}, now {now}"
-
-    def word(value: object) -> str:
-        given = value is True or (value and name in ("labels", "replay"))
-        return "given" if given else "not given" if value is None or value is False else str(value)
-
-    return f"{option} was {word(was)}, now {word(now)}"
 
 
 def _same(path: Path, digest: str, known: list[int] | None) -> bool:

@@ -163,7 +163,8 @@ def write_tables(
         for record in map(_printable, records):  # in parts: a journal of a million faces does not fit into memory
             rows += _rows(record, run["fingerprint"])
             source = record["source"]
-            marks += [(source, face["face"], face["landmarks"]) for face in record["faces"] if face["landmarks"]]
+            known = [face for face in record["faces"] if face["landmarks"]]
+            marks += [(source, face["face"], np.array(face["landmarks"], np.float32)) for face in known]
             for failure in record["failures"]:
                 reason = reasons.setdefault(failure["reason"], failure["reason"])
                 failures.append((source, failure["face"], failure["kind"], reason))
@@ -186,7 +187,7 @@ def read_table(out_dir: Path, columns: Iterable[str]) -> pd.DataFrame:
 
 
 def _landmarks(marks: list[tuple]) -> pd.DataFrame:
-    points = np.array([points for _, _, points in marks], np.float32).reshape(-1, 136)
+    points = np.array([mark[2] for mark in marks], np.float32).reshape(-1, 136)
     faces = pd.DataFrame([mark[:2] for mark in marks], columns=LANDMARK_COLUMNS[:2])
     return pd.concat([faces, pd.DataFrame(points, columns=LANDMARK_COLUMNS[2:])], axis=1)
 

@@ -21,6 +21,11 @@ __all__ = ["AugmentError", "Options", "Task", "face_seed", "find_pictures"]
 
 FORMAT = 4  # of the output folder; a run never goes on in a folder of another format
 
+SHAPING = (  # the outputs, in either step
+    *("seed", "largest_only", "copy_missed", "upsample", "detect_side", "min_score", "preset", "masks", "wear"),
+    *("tensors", "per_image", "originals", "identity", "share", "min_face", "max_face", "max_yaw"),
+)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -217,26 +222,7 @@ class Options:
     def fingerprint(self, in_dir: Path) -> dict:
         """The options that shape the outputs: a run may only go on in a folder whose fingerprint is the same."""
         given = asdict(self)
-        names = [
-            "seed",
-            "largest_only",
-            "copy_missed",
-            "upsample",
-            "detect_side",
-            "min_score",
-            "preset",
-            "masks",
-            "wear",
-            "tensors",
-            "per_image",
-            "originals",
-            "identity",
-            "share",
-            "min_face",
-            "max_face",
-            "max_yaw",
-        ]
-        names += [] if self.rule_only else ["margin", "crop_scale", "size"]
+        names = [*SHAPING, *(() if self.rule_only else ("margin", "crop_scale", "size"))]
         checkpoint, digest = ("rule-only", "") if self.rule_only else _named(Path(self.checkpoint))
         return {
             "format": FORMAT,

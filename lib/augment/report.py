@@ -56,7 +56,8 @@ def write_report(
     rng = np.random.default_rng([seed, 7])
     shown = masked.iloc[np.sort(rng.permutation(len(masked))[:SHOWN])]
     missed = failures.iloc[np.sort(rng.permutation(len(failures))[:MISSES])]
-    where = {(row.source, row.face): (row.x, row.y, row.w, row.h) for row in manifest.itertuples()}
+    listed = manifest[manifest["source"].isin(missed["file"])]
+    where = {(row.source, row.face): (row.x, row.y, row.w, row.h) for row in listed.itertuples()}
     parts = [
         f"<h1>Masks on {escape(Path(in_dir).name)}</h1>",
         f"<p>Model: {escape(summary.model)}</p>" * bool(summary.model),
@@ -87,7 +88,8 @@ def _counts(manifest: pd.DataFrame, failures: pd.DataFrame, summary: Summary) ->
         ("masks, over all variants", len(masked)),
         ("pictures and faces missed", len(failures)),
     ]
-    counts += [("identities, by the folders' names (--identity)", faces.loc[faces["identity"] != "", "identity"].nunique())]
+    people = faces.loc[faces["identity"] != "", "identity"].nunique()
+    counts += [("identities, by the folders' names (--identity)", people)]
     return [(name, count) for name, count in counts if count or not name.startswith("identities")] + [
         (f"pairs, {kind}", count) for kind, count in summary.pairs.items()
     ]

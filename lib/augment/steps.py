@@ -116,7 +116,8 @@ def _lay(stepped: Stepped, asked: list[Asked], options: Options, size: int | Non
         row = face.row
         if isinstance(weight, WarpError):
             row["kind"], row["reason"] = weight.kind, weight.reason
-            row["status"] = "failed" if weight.kind == "warp" else "left"  # as faces that are too small: a limit's doing
+            if weight.kind in ("too small", "turned too far"):  # left as it is, as by --min-face
+                row["status"] = "left"
             fail(stepped.record, weight.kind, weight.reason, row["face"])
             continue
         row["status"] = "masked"

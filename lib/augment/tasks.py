@@ -207,3 +207,36 @@ def work_digest(tasks: Sequence[Task]) -> dict[str, str]:
     none = hashlib.sha256().digest()
     named = (("labels", labels), ("replay", replay))
     return {option: digest.hexdigest() for option, digest in named if digest.digest() != none}
+
+
+def changes(before: dict, now: dict) -> list[str]:
+    """Where the fingerprints of two runs differ, in words of the command line."""
+    if before.get("format") != now.get("format"):
+        return [f"written by another version of this tool, format {before.get('format')}, now {now.get('format')}"]
+    differing = [name for name in dict.fromkeys((*now, *before)) if before.get(name) != now.get(name)]
+    if "checkpoint" in differing:  # what follows from it; each of them has a name of its own where it alone differs
+        differing = [name for name in differing if name not in ("checkpoint_sha256", "preset")]
+        if "rule-only" in (before["checkpoint"], now["checkpoint"]):
+            differing = [name for name in differing if name not in ("margin", "crop_scale", "size")]
+    if "replay" in differing:
+        differing = [name for name in differing if name != "preset"]
+    return [_told(name, before.get(name), now.get(name)) for name in differing]
+
+
+def _told(name: str, was: object, now: object) -> str:
+    option = f"--{name.replace('_', '-')}"
+    if name == "input":
+        return f"IN was {was}, now {now}"
+    if name in ("labels", "replay") and was and now:  # hashes of what they tell
+        return f"{option} tells of other faces now"
+    if name == "checkpoint_sha256":
+        return "--checkpoint has other weights now"
+    if name == "checkpoint" and "rule-only" in (was, now):
+        was, now = ("--rule-only" if value == "rule-only" else f"--checkpoint {value}" for value in (was, now))
+        return f"it was {was}, now {now}"
+
+    def word(value: object) -> str:
+        given = value is True or (value and name in ("labels", "replay"))
+        return "given" if given else "not given" if value is None or value is False else str(value)
+
+    return f"{option} was {word(was)}, now {word(now)}"

@@ -135,7 +135,8 @@ def find_picture(
 def _opened(path: Path, max_pixels: int, use):
     try:
         if not path.is_file():
-            raise ImageError(path, "is a folder" if path.is_dir() else "no such file")
+            other = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "no such file"
+            raise ImageError(path, other)
         if path.stat().st_size == 0:
             raise ImageError(path, "file is empty")
         # Opened here, not by Pillow: given a path it maps some TIFFs into memory and then mixes up width and height

@@ -131,6 +131,23 @@ def prepare_pictures(
     return pd.Series([reasons[name] for name in table["image"]], table.index, dtype=object)
 
 
+def unreadable(
+    paths: Sequence[str], journal: Path | str, workers: int | None = None, progress: bool = True, what: str = "pictures"
+) -> dict[str, str]:
+    """Which of some pictures cannot be decoded: path → reason. Those found whole are noted and not read again."""
+    jobs = [Job(path, (Path(path),), ()) for path in paths]
+    reasons = work_through(_damage, jobs, journal, workers, progress, what)
+    return {path: reason for path, reason in reasons.items() if reason}
+
+
+def _damage(job: Job) -> str:
+    try:
+        read_image(job.inputs[0])
+    except ImageError as error:
+        return error.reason
+    return ""
+
+
 def _prepare(job: Job) -> str:
     size, *box = job.options
     try:

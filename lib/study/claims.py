@@ -104,9 +104,9 @@ PARTS = (
 def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and 95 % t-interval of some values; the interval is NaN for fewer than two, all three are for none."""
     n = len(values)
-    mean = float(np.mean(values)) if n else np.nan
+    mean = np.mean(values) if n else np.nan
     half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return mean, float(mean - half), float(mean + half)
+    return float(mean), float(mean - half), float(mean + half)
 
 
 def judge(part: Part, low: float, high: float) -> str:
@@ -153,9 +153,8 @@ def _differences(results: pd.DataFrame, part: Part) -> pd.DataFrame:
 
 def _log_ratios(results: pd.DataFrame, part: Part) -> pd.DataFrame:
     """A row per seed: of, against (geometric means over the σ that both layers have); value, the log of their ratio."""
-    rows = noise_rows(results, part.metric)
-    logs = rows.assign(log=np.log(rows["value"].astype(float).clip(lower=_FLOOR)))
-    logs = logs.pivot(index=["seed", "sigma"], columns="layer", values="log")
+    values = noise_rows(results, part.metric).pivot(index=["seed", "sigma"], columns="layer", values="value")
+    logs = np.log(values.astype(float).clip(lower=_FLOOR))
     layers = [int(side.variant.removeprefix("layer")) for side in (part.of, part.against)]
     means = logs.reindex(columns=layers).dropna().groupby("seed").mean().set_axis(["of", "against"], axis=1)
     return np.exp(means).assign(value=means["of"] - means["against"])
@@ -165,7 +164,7 @@ def _lost(results: pd.DataFrame, side: Side) -> str:
     """In words, how many runs of a kind diverged; "" for none."""
     names = results["variant"].astype(str).str.split(" ").str[0]  # "layer1 σ4" is of the kind "layer1"
     mine = (results["experiment"] == side.experiment) & (names == side.variant) & diverged(results)
-    count = len(results[mine][["variant", "seed"]].drop_duplicates())
+    count = len(results[mine].drop_duplicates(["variant", "seed"]))
     return f"{count} of {side.variant} diverged" if count else ""
 
 
@@ -183,9 +182,8 @@ def _row(results: pd.DataFrame, part: Part) -> dict:
     if n > 1 and np.ptp(pairs["value"]) == 0:
         notes.append("the same in every seed")
     means = {side: float(pairs[side].mean()) if n else np.nan for side in ("against", "of")}
-    row = {"claim": part.claim, "part": part.name, "metric": part.metric, **means}
-    row |= {"value": value, "low": low, "high": high, "n": n, "verdict": verdict}
-    return row | {"note": "; ".join(filter(None, notes))}
+    row = {"claim": part.claim, "part": part.name, "metric": part.metric, **means, "value": value, "low": low}
+    return row | {"high": high, "n": n, "verdict": verdict, "note": "; ".join(filter(None, notes))}
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:
@@ -232,9 +230,9 @@ def markdown(results: pd.DataFrame) -> str:
 
 
 def _about(results: pd.DataFrame) -> str:
-    if not len(results):
-        return "Nothing has been measured yet: `python -m lib.study.experiments`, then `python -m lib.study.claims`."
     runs = results[results["experiment"] != "reference"].drop_duplicates(["experiment", "variant", "seed"])
+    if not len(runs):
+        return "Nothing has been measured yet: `python -m lib.study.experiments`, then `python -m lib.study.claims`."
     steps, size = (" and ".join(f"{int(v):,}" for v in sorted(runs[c].dropna().unique())) for c in ("steps", "size"))
     profile, devices = results["profile"].iloc[0], "; ".join(sorted(runs["device"].dropna().unique()))
     return (
@@ -260,19 +258,15 @@ def _line(row) -> str:
     return f"{head} | {number(row.value)}{between} | {row.n} | {says} |"
 
 
-def write_files(results: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """Write results.csv (the tidy table), claims.json (`verdicts` and `table`) and claims.md; gives `table`."""
-    rows = table(results)
+def write(study: Study, out: Path = EVIDENCE) -> pd.DataFrame:
+    """Write results.csv (all that a study's experiments have finished), claims.json (`verdicts` and `table`) and
+    claims.md; gives `table`."""
+    rows = table(results := collect(study))
     plain = [frame.astype(object).where(frame.notna(), None).to_dict("records") for frame in (verdicts(rows), rows)]
     write_table(out / "results.csv", results)
     write_json(out / "claims.json", dict(zip(("claims", "parts"), plain)))
     write_text(out / "claims.md", markdown(results))
     return rows
-
-
-def write(study: Study, out: Path = EVIDENCE) -> pd.DataFrame:
-    """`write_files` of all that a study's experiments have finished."""
-    return write_files(collect(study), out)
 
 
 def put_into(readme: Path, block: str) -> None:
@@ -291,11 +285,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs-dir", default=RUNS, help="folder of all studies (default: runs/ of the repository)")
     args = parser.parse_args(argv)
     try:
-        results = collect(find_study(args.name, args.runs_dir))
-        print(markdown(results), end="")
+        study = find_study(args.name, args.runs_dir)
+        print(told := markdown(collect(study)), end="")
         if args.write:
-            write_files(results, EVIDENCE)
-            put_into(REPOSITORY / "README.md", markdown(results))
+            write(study)
+            put_into(REPOSITORY / "README.md", told)
     except (StudyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

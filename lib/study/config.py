@@ -181,7 +181,8 @@ def table_1_rows() -> list[dict]:
 def cost_rows(profile: Profile, seconds_per_step: float | None = None) -> list[dict]:
     """What each stage of a profile trains: epochs, steps, images (of both sets), hours at a measured rate.
 
-    A full epoch is one pass over the stage's set at the paper's count; hours are None without a rate.
+    A full epoch is one pass over the stage's set at the paper's count, as it is trained on where MAFA's test part gives
+    the held-out faces (`lib.study.sources.held_out_B`); hours are None without a rate.
     """
     rows = []
     for stage in TIMELINE:

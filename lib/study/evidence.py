@@ -21,13 +21,13 @@ from lib.study.config import StudyError
 from lib.study.critic import Critic, LearningSet
 from lib.study.datasets import TestSet, load_test_set
 from lib.study.runs import Study
-from lib.study.truths import Truths, load_truths
+from lib.study.truths import Truths, load_truths, outlines
 
 VERSION = 1  # raise it whenever a change here or in what is measured with changes a value
 DRAWS = 4  # of the noise, of each face; its seeds are 1000·k + face
 CRITICS = 3  # of each kind; the same for all seeds: judges do not change with what is judged
 IDENTITIES = 16  # faces whose identity is measured: dlib takes 0.05 s a face
-SOURCES = ("rule-based", "truth", "real B")
+SOURCES = ("rule-based", "truth", "bare", "real B")
 
 METRICS = {
     "outside_l1": "mean change where nothing may change, share of the full range",
@@ -36,7 +36,7 @@ METRICS = {
     "outside_l1_composited": "what is left of the change once the mask region alone was taken, with its soft border",
     "inside_l1": "mean change of the rule-based mask itself",
     "attention_ratio": "attention inside the mask over attention outside",
-    "attention_iou": "overlap of where the attention is above ½ with the rule-based mask",
+    "attention_iou": "overlap of where the attention is above ½ with the rule-based mask, its shadow left out",
     "attention_iou_true": "the same with where most of the face's true masks are",
     "identity_cosine": "likeness of the upper face to the bare one (dlib's embedding)",
     "identity_others": "the same of different people's bare faces: the scale for identity_cosine",
@@ -103,9 +103,14 @@ class Bench:
         return identity.embed(self.test.full[:IDENTITIES], self.landmarks)
 
     @cached_property
+    def outline(self) -> np.ndarray:
+        """The rule-based masks without shadow: bool [N, S, S]."""
+        return outlines(self.test) if self.truths is None else self.truths.rule_region
+
+    @cached_property
     def core(self) -> np.ndarray:
         """Pixels that nearly every mask covers, on both sides of `colour_wasserstein`: bool [S, S]."""
-        return metrics.core_region(~self.test.non_mask)
+        return metrics.core_region(self.outline)
 
     def core_colours(self, images: np.ndarray) -> np.ndarray:
         return metrics.mask_colour_lab(images, np.broadcast_to(self.core, images.shape[:3]))
@@ -153,7 +158,9 @@ class _Seen:
 def _look(shared: Bench, source: Path | str) -> _Seen:
     test = shared.test
     if source == "rule-based":
-        return _Seen(test.rule, ~test.non_mask)
+        return _Seen(test.rule, shared.outline)
+    if source == "bare":
+        return _Seen(test.full, shared.outline)
     if source == "truth":
         if shared.truths is None:
             raise StudyError(
@@ -164,14 +171,15 @@ def _look(shared: Bench, source: Path | str) -> _Seen:
     draws = DRAWS if translator.noise.active else 1
     made = [translator.translate(test.rule, range(1000 * k, 1000 * k + count)) for k in range(draws)]
     images = np.stack([one.images for one in made])
-    return _Seen(images[0], ~test.non_mask, made[0].attention, images if draws > 1 else None)
+    return _Seen(images[0], shared.outline, made[0].attention, images if draws > 1 else None)
 
 
 def measure_run(study: Study, source: Path | str, seed: int, net: feature_net.FeatureNet | None = None) -> list[dict]:
     """The measures of one source as rows {"metric", "value", "n"}; names and meanings in `METRICS`.
 
-    source: a checkpoint's folder; "rule-based", the input as it is; "truth", a truly worn mask on each face; "real B",
-        what other real pictures score: the reserved ones against the held-out ones, and held-out ones before critics.
+    source: a checkpoint's folder; "rule-based", the input as it is; "truth", a truly worn mask on each face; "bare", no
+        mask at all; "real B", what other real pictures score: the reserved ones against the held-out ones, and the
+        held-out ones before critics.
     seed: of the training. It changes nothing here, since all are judged alike.
     net: instead of the study's feature network.
 
@@ -192,9 +200,9 @@ def measure_run(study: Study, source: Path | str, seed: int, net: feature_net.Fe
         "outside_psnr": metrics.outside_psnr(test.rule, seen.images, outside),
         "outside_ssim": metrics.ssim_inside(test.rule, seen.images, metrics.well_inside(outside, 3)),
         "outside_l1_composited": metrics.outside_change(
-            test.rule, metrics.composited(test.full, seen.images, ~seen.mask), outside
+            test.rule, metrics.composited(test.full, seen.images, test.non_mask), outside
         ),
-        "inside_l1": metrics.outside_change(test.rule, seen.images, ~test.non_mask),
+        "inside_l1": metrics.outside_change(test.rule, seen.images, shared.outline),
         **_identity(shared, seen.images),
         **_colours(shared, seen),
         **_to_B(shared, seen.images, net),
@@ -263,10 +271,9 @@ def _critics_wrong(shared: Bench) -> dict:
 
 
 def _attention(shared: Bench, attention: np.ndarray) -> dict:
-    mask = ~shared.test.non_mask
     found = {
         "attention_ratio": metrics.attention_ratio(attention, shared.test.non_mask),
-        "attention_iou": metrics.region_iou(attention, mask),
+        "attention_iou": metrics.region_iou(attention, shared.outline),
     }
     if shared.truths is not None:
         found["attention_iou_true"] = metrics.region_iou(attention, shared.truths.region[:, 1:].mean(1) >= 0.5)

@@ -29,13 +29,14 @@ TITLES = {
     "outside_ssim": "SSIM outside",
     "outside_l1_composited": "change outside, composited",
     "inside_l1": "change inside, L1",
+    "attention_ratio": "attention inside ÷ outside",
     "attention_iou": "attention: IoU with the rule's mask",
     "attention_iou_true": "attention: IoU with the true mask",
     "identity_cosine": "same person, cosine",
     "redrawn_share": "share of redrawn epochs",
     "redrawn_worst": "largest change of an epoch",
     "critic_pass": "taken for real by the critics",
-    "critic_real_error": "real ones that critics call fake",
+    "critic_grey_pass": "… by critics without colour",
     "feature_fd": "Fréchet distance to B, our features",
     "feature_kid": "kernel distance to B, our features",
     "truth_l1": "to all truths, L1",
@@ -63,6 +64,7 @@ ORDERS = (
     ("feature_fd", "real B", "rule-based"),
     ("colour_wasserstein", "real B", "rule-based"),
 )
+NOTHING = "none of this was measured yet"  # what is drawn where there is nothing to draw
 LINES = {"rule-based": ("C1", "--"), "truth": ("C2", "-"), "real B": ("C4", ":")}  # references: colour and dashes
 
 
@@ -93,21 +95,6 @@ def changes(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
     return pd.concat(found[1:] or found, ignore_index=True)
 
 
-def last_values(results: pd.DataFrame, sides: dict[str, Side], metrics: Sequence[str]) -> pd.DataFrame:
-    """Measures of several kinds of runs, a row per kind, seed and measure: kind, seed, metric, value.
-
-    sides: label → kind of runs.
-    """
-    parts = []
-    for metric in metrics:
-        for kind, side in sides.items():
-            found = values_of(results, side, metric)
-            parts.append(
-                pd.DataFrame({"seed": found.index, "value": found.to_numpy()}).assign(kind=kind, metric=metric)
-            )
-    return pd.concat(parts, ignore_index=True)
-
-
 def known_orders(known: pd.DataFrame) -> pd.DataFrame:
     """Whether the measures of cases whose answer is known are in the `ORDERS` they must be in.
 
@@ -124,24 +111,24 @@ def known_orders(known: pd.DataFrame) -> pd.DataFrame:
 
 def over_seeds(
     results: pd.DataFrame, metrics: Sequence[str], sides: dict[str, Side] | None = None, columns: int = 4
-) -> Figure:
+) -> Figure | str:
     """One small panel per measure: a point per seed, a bar at their mean, and lines at the rule-based input, the truth
     and real pictures, where they were measured.
 
     sides: label → kind of runs; the four corners by default. A measure that nobody took is left out.
     """
     sides = sides or {variant.replace("+", " +\n"): Side(variant) for variant in CORNERS}
-    values = last_values(results, sides, list(metrics)).dropna(subset="value")
-    shown = [metric for metric in metrics if (values["metric"] == metric).any()]
+    tables = {m: pd.DataFrame({kind: values_of(results, side, m) for kind, side in sides.items()}) for m in metrics}
+    shown = [metric for metric in metrics if tables[metric].notna().any(axis=None)]
+    if not shown:
+        return NOTHING
     count = -(-len(shown) // columns)
-    fig, axes = plt.subplots(max(count, 1), columns, figsize=(2.6 * columns, 2.5 * max(count, 1)), squeeze=False,
+    fig, axes = plt.subplots(count, columns, figsize=(2.6 * columns, 2.5 * count), squeeze=False,
                              layout="constrained")  # fmt: skip
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, metric in zip(axes.flat, shown):
-        mine = (
-            values[values["metric"] == metric].pivot(index="kind", columns="seed", values="value").reindex(list(sides))
-        )
+        mine = tables[metric].T  # a row per kind, a column per seed
         ax.plot(range(len(sides)), mine, "o-", color="C0", alpha=0.6, ms=4.5, lw=0.7)  # a thin line joins each seed
         for place, mean in enumerate(mine.mean(axis=1)):
             ax.hlines(mean, place - 0.3, place + 0.3, color="0.2", lw=1.6)
@@ -162,13 +149,15 @@ def over_seeds(
     return fig
 
 
-def margins(judged: pd.DataFrame) -> Figure:
+def margins(judged: pd.DataFrame) -> Figure | str:
     """How far each part of a claim lies from its bar in half-widths of its 95 % interval, claimed side to the right.
 
     judged: from `claims.table`, of one profile. Beyond 1 a part holds, beyond −1 it does not; drawn up to ±6.
     """
     rows = judged.assign(bar=[p.bar for p in PARTS], claimed=[p.claimed for p in PARTS], log=[p.ratio for p in PARTS])
     rows = rows.dropna(subset=["low", "high"]).reset_index(drop=True)
+    if rows.empty:
+        return NOTHING
     scale = rows["log"].map({True: np.log, False: float})
     values, low, high, bar = ([f(v) for f, v in zip(scale, rows[c])] for c in ("value", "low", "high", "bar"))
     away = rows["claimed"] * np.subtract(values, bar) / (np.subtract(high, low) / 2).clip(min=1e-9)
@@ -185,12 +174,14 @@ def margins(judged: pd.DataFrame) -> Figure:
     return fig
 
 
-def noise_map(results: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+def noise_map(results: pd.DataFrame, metrics: Sequence[str]) -> Figure | str:
     """Measures of the runs with noise at one layer: a map per measure, layers × σ, means over seeds.
 
     σ 0 is the corner with NMC and without noise. Framed: what the paper sets its two layers to (§4.2); it uses both at
     once, which is the corner "nmc+noise", in the title.
     """
+    if all(noise_rows(results, metric).empty for metric in metrics):
+        return NOTHING
     fig, axes = plt.subplots(1, len(metrics), figsize=(3.9 * len(metrics), 2.5), squeeze=False, layout="constrained")
     for ax, metric in zip(axes.flat, metrics):
         cells = noise_rows(results, metric).pivot_table(index="layer", columns="sigma", values="value")

@@ -37,7 +37,7 @@ from lib.study import metrics
 from lib.study.config import StudyError
 from lib.study.runs import Study, config_hash
 from lib.study.selection_file import locked
-from lib.warp import WarpError, apply_warps, preset, sample_warp_params
+from lib.warp import WarpConfig, WarpError, apply_warps, preset, sample_warp_params
 
 VERSION = 1  # part of the digest: raise it whenever a change here changes the features
 SIZE = 64  # px
@@ -196,8 +196,13 @@ def _empty() -> _Network:
 def _asked(recipe: Recipe, seed: int) -> dict:
     """All that shapes a network, as plain JSON values."""
     versions = {"version": VERSION, "renderer_version": faceworld.VERSION, "network": str(_empty())}
-    rules = {name: repr(preset(name)) for name in RULES}
+    rules = [asdict(rule) for rule in _rules()]
     return versions | {"recipe": asdict(recipe), "seed": seed, "ranges": RANGES, "rules": rules}
+
+
+def _rules() -> list[WarpConfig]:
+    """The presets as they are used here: with all the street's masks, on heads however far turned."""
+    return [preset(name, mix=preset("ours").mix, max_yaw=90.0) for name in RULES]
 
 
 # ------------------------------------------------------------------------------------------------------- training
@@ -249,7 +254,7 @@ def _pictures(recipe: Recipe, seed: int, progress: bool) -> tuple[Tensor, Tensor
     `LABELS` [N, 8], NaN where there is none; who it is [N]."""
     images, labels, people = [], [], []
     first = FIRST_IDENTITY + 10_000 * seed
-    rules = [preset(name, mix=preset("ours").mix, max_yaw=90.0) for name in RULES]
+    rules = _rules()
     for start in tqdm(range(0, recipe.people, 16), desc="faces", disable=not progress, ascii=True, leave=False):
         ids = range(first + start, first + min(start + 16, recipe.people))
         out = faceworld.render(ids, ids, SIZE, ("full", "masked", "region"), recipe.supersample, **RANGES)

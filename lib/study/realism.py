@@ -70,6 +70,9 @@ def distances(
     """Distances of two sets of pictures, uint8 [N, H, W, 3] and [M, H, W, 3]: feature_fd and feature_kid; fid and kid
     where Inception's weights are had (`available`). Sizes may differ: both sides are resized alike.
 
+    They are distances to the target with all that it shows, kinds and colours of masks included: true masks of all
+    kinds may lie farther from a set B of light surgical ones than blue rule-based masks do.
+
     Raises ValueError for fewer than two pictures in a set.
     """
     a, b = net.features(images), net.features(target)

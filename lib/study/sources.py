@@ -15,15 +15,15 @@ import pandas as pd
 from lib.data import curation, faceworld, filters
 from lib.data.fddb import pictures as fddb_pictures
 from lib.data.ffhq import read_ffhq
-from lib.data.files import NOT_OPENED, read_rows, sha256
+from lib.data.files import NOT_OPENED, sha256
 from lib.data.folder import read_folder
 from lib.data.images import ImageError, list_images, read_image
 from lib.data.mafa import read_mafa
 from lib.data.maskedface_net import read_maskedface_net
-from lib.data.prepare import Job, prepare_pictures, work_through
-from lib.data.table import COLUMNS
+from lib.data.prepare import prepare_pictures, unreadable
 from lib.study.config import StudyError
 from lib.study.crops import read_crops
+from lib.study.manifest import people, read_manifest, with_manifest
 from lib.study.runs import Study, add_failure, add_failures, progress_bar
 from lib.warp import landmarks_array, landmarks_table, read_landmarks, write_landmarks
 from lib.warp.faces import find_in, open_cache
@@ -37,7 +37,7 @@ CMFD_POSE = {"yaw": 25.0, "pitch": 5.0, "roll": 4.0}
 WIDE_POSE = {"yaw": 60.0, "pitch": 15.0, "roll": 15.0}
 # A hand-picker of the face world keeps light surgical masks without visible pitch or roll; limits in degrees, ours.
 PICK_PITCH, PICK_ROLL = 7.0, 6.0
-NO_TEST_PART = "MAFA's test part (MAFA-Label-Test, test-images) is not there: held-out faces are taken out of set B"
+NO_TEST_PART = "MAFA's test part is not there: held-out faces are taken out of set B"
 REFERENCE_SIZE = 256  # the paper's picture size: its limit of 60 px is scaled to the study's size in the face world
 
 
@@ -51,7 +51,7 @@ def collect_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]
     table = _hold_out(table, "stage3", study, first=_people_A(study))
     if study.data == "paper" and (held := table["split"] == "test").any():
         left = [f"{int((table[stage] & ~held).sum()):,}" for stage in ("stage1", "stage2", "stage3")]
-        why = f"{NO_TEST_PART}; {', '.join(left[:2])} and {left[2]} are left to train stages 1, 2 and 3 on"
+        why = f"{NO_TEST_PART}; {', '.join(left[:2])} and {left[2]} are left to train on"
         kept, removed = (int((table["stage3"] & part).sum()) for part in (~held, held))
         row = {"step": "held out of set B", "kept": kept, "removed": removed, "why": why}
         funnel = pd.concat([funnel, pd.DataFrame([row])], ignore_index=True)
@@ -89,17 +89,14 @@ def _select(study: Study, table: pd.DataFrame, steps: dict[str, list], path: Pat
     named = table.assign(image=table["original"])  # a selection names pictures as they are called in their own folder
     picked = curation.accepted(named, selection)
     table, funnel = filters.funnel(table, steps | _picked(picked))
-    strange, failing = curation.strangers(named, selection), named[picked & ~table["stage2"]]
-    if told := [
-        f"{len(faces):,} accepted faces {what}, the first: {faces[0][0]}, face {faces[0][1]}"
-        for faces, what in (
-            (strange, "are not in the table"),
-            (list(zip(failing["image"], failing["face"])), "fail stage 1 or 2"),
-        )
-        if faces
-    ]:
-        funnel.loc[funnel.index[-1], "why"] = "; ".join(told)
-        add_failure(study, "hand-picking", str(path), "; ".join(told))
+    failing = named[picked & ~table["stage2"]]
+    lost = {"are not in the table": curation.strangers(named, selection),
+            "fail stage 1 or 2": list(zip(failing["image"], failing["face"]))}  # fmt: skip
+    if any(lost.values()):
+        counts = " and ".join(f"{len(faces):,} {what}" for what, faces in lost.items() if faces)
+        funnel.loc[funnel.index[-1], "why"] = f"of the accepted faces {counts}: see failures.csv"
+        first = "; ".join(f"the first that {what}: {f[0][0]}, face {f[0][1]}" for what, f in lost.items() if f)
+        add_failure(study, "hand-picking", str(path), f"of the accepted faces {counts}; {first}")
     return table, funnel
 
 
@@ -127,7 +124,7 @@ def _faceworld_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFra
 
 def _folder_B(study: Study, progress: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     root = study.source("b")
-    table = _named(root, _with_manifest(study, root, read_folder(root)))
+    table = _named(root, with_manifest(study, root, read_folder(root)))
     readable = write_pictures(study, table, study.data_dir / "B" / "images", "set B", progress)
     steps: dict[str, list] = {"stage1": [filters.Step("readable pictures", lambda t: readable)], "stage2": []}
     if "yaw_estimate" in table:  # the folder's manifest tells how far the head is turned
@@ -234,10 +231,10 @@ def _faceworld_A(study: Study, wanted: int, progress: bool, _) -> pd.DataFrame:
 
 def _folder_A(study: Study, wanted: int, progress: bool, table_B: pd.DataFrame | None) -> pd.DataFrame:
     root, size = study.source("a"), study.profile.size
-    table = _named(root, _with_manifest(study, root, read_folder(root)))
+    table = _named(root, with_manifest(study, root, read_folder(root)))
     order = np.random.default_rng([study.seed, 1]).permutation(len(table))
     table = table.iloc[order]
-    trained, held = (set(), set()) if table_B is None else (_people(table_B, split) for split in ("train", "test"))
+    trained, held = (set(), set()) if table_B is None else (people(table_B, split) for split in ("train", "test"))
     of_held = table["identity"].isin(held)  # who is held out in B comes first; what is too much of them stays out
     table = pd.concat([table[of_held].head(study.profile.count_test), table[~of_held]], ignore_index=True)
     need, kept, found = wanted + study.profile.count_test, [], []
@@ -286,24 +283,12 @@ def _paper_A(study: Study, wanted: int, progress: bool, _) -> pd.DataFrame:
     while (lacking := need - int(readable.sum())) and end < len(table):  # others come for those that cannot be read
         part = table.iloc[end : end + lacking]
         there = write_pictures(study, part, study.data_dir / "A" / "full", "set A", progress)
-        readable[part.index], end = there & _decoded(study, part["rule_source"], progress), end + len(part)
+        damaged = unreadable(
+            part["rule_source"], study.data_dir / "A" / "decoded.jsonl", progress=progress, what="CMFD"
+        )
+        add_failures(study, "set A, masked", damaged.items())
+        readable[part.index], end = there & ~part["rule_source"].isin(damaged), end + len(part)
     return _hold_out(table[readable].reset_index(drop=True), None, study)
-
-
-def _decoded(study: Study, paths: pd.Series, progress: bool) -> pd.Series:
-    """Whether each picture can be read; a boolean per row. Those that cannot are listed."""
-    jobs = [Job(path, (Path(path),), ()) for path in paths]
-    reasons = work_through(_damage, jobs, study.data_dir / "A" / "decoded.jsonl", progress=progress, what="CMFD")
-    add_failures(study, "set A, masked", [(path, reason) for path, reason in reasons.items() if reason])
-    return paths.map(reasons) == ""
-
-
-def _damage(job: Job) -> str:
-    try:
-        read_image(job.inputs[0])
-    except ImageError as error:
-        return error.reason
-    return ""
 
 
 def landmarks_of(study: Study) -> dict[str, np.ndarray]:
@@ -379,79 +364,11 @@ def _named(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def read_manifest(path: Path) -> pd.DataFrame:
-    """A `manifest.csv` beside pictures: `image` (its column `name` or `image`), `identity` (`group` or `identity`, as
-    text) where it has one, and its other columns, numbers where all of a column's values are.
-
-    Raises StudyError that names the file, the column, and the line where there is one.
-    """
-    try:
-        manifest, lines = read_rows(path)
-    except ValueError as error:
-        raise StudyError(str(error)) from None
-    key = next((k for k in ("image", "name") if k in manifest), None)
-    if key is None:
-        raise StudyError(
-            f"{path}: needs a column `name` or `image` with the picture's path; it has {', '.join(manifest)}"
-        )
-    if {"group", "identity"} <= set(manifest):
-        raise StudyError(f"{path}: has both a column `group` and a column `identity`; keep the one that says who it is")
-    # What a face table says of its pictures itself is not for a manifest to say.
-    manifest = manifest.rename(columns={key: "image", "group": "identity"})
-    manifest = manifest.drop(columns=[c for c in manifest if c in COLUMNS and c not in ("image", "identity")])
-    lines = pd.Series(lines, manifest.index, dtype=object)
-    if (again := manifest.duplicated("image") & ~manifest.duplicated()).any():
-        line, name = lines[again].iloc[0], manifest.loc[again, "image"].iloc[0]
-        raise StudyError(f"{path}, {line}: {name!r} is listed before, with other values; keep one of the rows")
-    for name in manifest.columns.difference(["image", "identity", "tier"]):
-        values = manifest[name].replace(("NA", "nan", "NaN"), "")
-        numbers = pd.to_numeric(values, errors="coerce").replace((np.inf, -np.inf), np.nan)
-        wrong = numbers.isna() & (values != "")
-        if name == "yaw_estimate" and wrong.any():
-            line, value = lines[wrong].iloc[0], values[wrong].iloc[0]
-            raise StudyError(f"{path}, {line}: yaw_estimate is {value!r}, expected degrees as a number, or nothing")
-        if not wrong.any():
-            manifest[name] = numbers
-    return manifest.drop_duplicates("image", ignore_index=True)
-
-
-def _with_manifest(study: Study, root: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns of a `manifest.csv` beside the pictures, joined by the picture's path."""
-    path = root / "manifest.csv"
-    if not path.exists():
-        return table
-    manifest = read_manifest(path)
-    strange, without = ~manifest["image"].isin(table["image"]), ~table["image"].isin(manifest["image"])
-    if without.all():
-        names = f"it names {manifest['image'].iloc[0]!r}" if len(manifest) else "it names nothing"
-        raise StudyError(
-            f"{path}: none of its {len(manifest):,} rows is of a picture here: {names}, expected paths inside {root}, "
-            f"like {table['image'].iloc[0]!r}"
-        )
-    if told := [
-        f"{part.sum():,} of {len(part):,} {what}, the first: {names[part].iloc[0]}"
-        for part, what, names in (
-            (strange, "rows are of no picture here", manifest["image"]),
-            (without, "pictures are not in it", table["image"]),
-        )
-        if part.any()
-    ]:
-        add_failure(study, "manifest", str(path), "; ".join(told))
-    replaced = [c for c in manifest if c in table and c != "image"]
-    return table.drop(columns=replaced).merge(manifest, on="image", how="left")
-
-
 def _people_A(study: Study) -> set[str]:
     """Whom a manifest names in the user's folder of full faces."""
     if study.data != "folders" or not (path := study.source("a") / "manifest.csv").exists():
         return set()
-    return _people(read_manifest(path))
-
-
-def _people(table: pd.DataFrame, split: str | None = None) -> set[str]:
-    """The known identities of a table, or of one of its splits."""
-    rows = table if split is None else table[table["split"] == split]
-    return set(rows["identity"].dropna().astype(str)) - {""} if "identity" in rows else set()
+    return people(read_manifest(path))
 
 
 def _hold_out(

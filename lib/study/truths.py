@@ -29,6 +29,7 @@ from lib.study.datasets import TestSet
 from lib.study.runs import Study, config_hash
 from lib.study.sources import CMFD_POSE, FIRST_TEST_A
 from lib.study.step_one import seam
+from lib.warp.regions import OUTLINE, non_mask_by_comparison
 
 K_TRUTH = 8  # targets of each face
 # What the hand-picking of the face world leaves in stage 3 (lib.study.sources), of the mask alone: no scarf or hood.
@@ -42,13 +43,14 @@ class Truths:
 
     images: np.ndarray
     region: np.ndarray
-    rule_region: np.ndarray  # bool [N, S, S]: what the rule-based mask covers
+    rule_region: np.ndarray  # bool [N, S, S]: the rule-based masks, see `outlines`
+    touched: np.ndarray  # bool [N, S, S]: all that they changed, shadow and straps with them
 
     @cached_property
     def area(self) -> np.ndarray:
-        """Where any mask of a face is, the rule-based one included: bool [N, S, S]. Distances are taken here, so that
-        every picture of a face is judged on the same pixels."""
-        return self.region.any(1) | self.rule_region
+        """Where any mask of a face is, and all that the rule-based one touched: bool [N, S, S]. Distances are taken
+        here, so that every picture of a face is judged on the same pixels."""
+        return self.region.any(1) | self.touched
 
     @cached_property
     def _lab(self) -> np.ndarray:
@@ -106,16 +108,22 @@ def load_truths(study: Study, test: TestSet, masks: int = K_TRUTH, progress: boo
     what = {key: value for key, value in spec.resolved().items() if key != "count"} | {"worn": {**WORN}}
     folder = study.cache_dir / f"worn_{config_hash(what)[:12]}"
     faces = [int(Path(name).stem.removeprefix("test_")) for name in test.names]
-    missing = [
-        n for n, i in enumerate(faces) if not all(_file(folder, "region", i, k).exists() for k in range(masks + 1))
-    ]
+    names = ("worn", "region")
+    there = [all(_file(folder, name, i, k).exists() for name in names for k in range(masks + 1)) for i in faces]
+    missing = [n for n, found in enumerate(there) if not found]
     for n in tqdm(missing, desc=f"true masks {p.size} px", disable=not progress, leave=False):
         _render(spec, faces[n], masks + 1, folder, test.full[n] if n == missing[0] else None)
     read = {
         name: np.stack([[read_image(_file(folder, name, i, k)).pixels for k in range(masks + 1)] for i in faces])
-        for name in ("worn", "region")
+        for name in names
     }
-    return Truths(read["worn"], read["region"][..., 0] > 127, ~test.non_mask)
+    return Truths(read["worn"], read["region"][..., 0] > 127, outlines(test), ~test.non_mask)
+
+
+def outlines(test: TestSet) -> np.ndarray:
+    """The rule-based masks themselves: bool [N, S, S], covered by half and more. What training calls mask is wider: it
+    holds all that was touched, the skin in the mask's shadow with it (`lib.warp.regions`)."""
+    return np.stack([~non_mask_by_comparison(*pair, coverage=OUTLINE) for pair in zip(test.full, test.rule)])
 
 
 def _file(folder: Path, name: str, face: int, mask: int) -> Path:
@@ -145,4 +153,4 @@ def _render(spec: faceworld.SetSpec, face: int, count: int, folder: Path, known:
     region = ((out.region + out.straps)[:, 0].clamp(0, 1).numpy() * 255).round().astype(np.uint8)
     for k in range(count):
         write_png(_file(folder, "worn", face, k), worn[k])
-        write_png(_file(folder, "region", face, k), region[k])  # last: its being there says that both are
+        write_png(_file(folder, "region", face, k), region[k])

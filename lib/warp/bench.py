@@ -19,7 +19,7 @@ import torch
 
 from lib.data.faceworld import render
 from lib.data.files import write_json
-from lib.warp import PRESETS, DlibLandmarks, WarpParams, apply_warp, apply_warps, template
+from lib.warp import PRESETS, DlibLandmarks, WarpParams, apply_warp, apply_warps, sample_warp_params, template
 from lib.warp.geometry import mask_points
 
 BATCH = 16
@@ -68,11 +68,13 @@ def _bare_dlib(detector: DlibLandmarks, pictures: list[np.ndarray]) -> None:
             predictor(picture, box)
 
 
-def _ours(pictures: list[np.ndarray], landmarks: np.ndarray, name: str) -> None:
-    params = WarpParams(style=PRESETS[name].style)
+def _ours(pictures: list[np.ndarray], landmarks: np.ndarray, name: str, mixed: bool = False) -> None:
+    params = [WarpParams(style=PRESETS[name].style)] * len(pictures)
+    if mixed:
+        params = [sample_warp_params(np.random.default_rng(k), PRESETS[name]) for k in range(len(pictures))]
     for start in range(0, len(pictures), BATCH):
         part = pictures[start : start + BATCH]
-        apply_warps(part, [(k, landmarks[start + k], params) for k in range(len(part))])
+        apply_warps(part, [(k, landmarks[start + k], params[start + k]) for k in range(len(part))])
 
 
 def measure(size: int, count: int = 32, rounds: int = 7, detect: bool = True) -> list[dict]:
@@ -88,6 +90,7 @@ def measure(size: int, count: int = 32, rounds: int = 7, detect: bool = True) ->
             f"preset {name}": (lambda name=name: _ours(pictures, landmarks, name), count, "plain OpenCV loop")
             for name in PRESETS
         },
+        "preset ours, its own mix": (lambda: _ours(pictures, landmarks, "ours", True), count, "plain OpenCV loop"),
         "preset ours, one face a call": (
             lambda: [apply_warp(p, points) for p, points in zip(pictures, landmarks)], count, "plain OpenCV loop"
         ),

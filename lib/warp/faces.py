@@ -236,7 +236,8 @@ def _key(path: Path | str, root: Path | str | None) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; gives the exit status: 0 a usable face was found, 1 none, 2 it cannot be carried out."""
+    """Run the command; gives the exit status: 0 a usable face was found, 1 none, 2 it cannot be carried out, 130
+    it was stopped."""
     p = argparse.ArgumentParser(
         prog="python -m lib.warp.faces",
         description="Find the faces in a folder of pictures. Beside the table OUT, as .failures.csv: every "
@@ -256,6 +257,12 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--upsample", type=int, default=1, help="how often dlib sees the picture doubled (default: 1)")
     p.add_argument("--detect-side", type=int, default=2048, help="but never beyond this length, px (default: 2048)")
     p.add_argument("--min-score", type=float, default=0.4, help="fainter faces count only alone (default: 0.4)")
+    p.add_argument(
+        "--thorough",
+        action="store_true",
+        help="let all detectors look at every picture and put their finds together, for groups in which some faces are "
+        "small, turned or in profile; about a second a picture",
+    )
     default = Style().min_eye_distance_px
     p.add_argument("--min-eye-px", type=float, default=default, help="distance of the eyes, px (default: %(default)s)")
     p.add_argument("--workers", type=int, default=0, help="processes (default: none beside this one)")
@@ -266,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
         paths = list_images(args.pictures)
         if not paths:
             raise ValueError(f"{args.pictures}: holds no pictures")
-        dlib = {"upsample": args.upsample, "max_side": args.detect_side, "min_score": args.min_score}
+        dlib = {"upsample": args.upsample, "max_side": args.detect_side, "min_score": args.min_score, "thorough": args.thorough}
         source = open_source(args.source, args.pictures, **(dlib if args.source == "dlib" else {}))
         options = {"min_eye_px": args.min_eye_px, "workers": args.workers, "progress": True}
         report = find_faces(paths, source, args.pictures, args.cache, **options)
@@ -276,6 +283,10 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"lib.warp.faces: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        kept = f"; what was found is kept in {args.cache}" if args.cache else ""
+        print(f"lib.warp.faces: stopped, {args.out} was not written{kept}", file=sys.stderr)
+        return 130
     print(report.summary())
     print(f"{args.out}, {failures}")
     return 0 if len(report.faces) else 1

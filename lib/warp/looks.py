@@ -2,7 +2,8 @@
 
 A mix is a text such as "surgical_blue=5, cloth/floral=2, n95#333333, cloth#aa3355@0.6/stripes@0.5": items separated by
 commas, each a template, then perhaps `#rrggbb` or `#name` for a colour, `/texture`, and `=weight`, how often it comes
-relative to the others (1 where none is given). `@share` after a colour or a texture says how much of it the cloth
+relative to the others (1 where none is given). An own template's file is followed by them too: `my/mask.json#navy/dots`;
+a mask of a pack, "masks.cfg#NAME", takes them in the JSON form only. `@share` after a colour or a texture says how much of it the cloth
 takes, from 0 to 1 (1 where none is given).
 
 A colour is the cloth's ground, a texture what is printed on it. Without a colour, a built-in texture brings its own
@@ -120,17 +121,17 @@ def _item(text: str) -> dict:
     body = body.strip()
     if not body:
         raise ValueError(f"mix: {text!r} names no template")
-    if ".cfg#" in body or body.endswith(".json"):  # a file; colour and texture only in the JSON form
+    if ".cfg#" in body:  # the part after # is a mask's name; colour and texture only in the JSON form
         return {"template": body, "weight": number}
     if body.endswith(".cfg"):
         from lib.warp.own import pack_names  # it reads colours with this module
 
         names = ", ".join(pack_names(body)) or "none that has a picture"
         raise ValueError(f"mix: {body}: which of its masks? Write {body}#NAME; there are {names}")
-    name, slash, texture = body.partition("/")
-    if ".json" in body:
-        raise ValueError(f"mix: {text!r}: colour or texture of an own template go into the JSON form of a mix")
+    end = body.rfind(".json") + len(".json") if ".json" in body else 0  # of an own template: slashes of its path
+    name, slash, texture = body[end:].partition("/")
     name, mark, colour = name.partition("#")
+    name = body[:end] + name
     colour, much = _share(colour)
     texture, strong = _share(texture)
     if not name.strip():

@@ -235,7 +235,7 @@ def read_pack(root: str | Path, names: list[str] | None = None) -> dict[str, Tem
         sides = {
             s: _section(config, file, base, f"{name}_{s}")
             for s in ("left", "right")
-            if config.has_option(f"{name}_{s}", "template")
+            if config.get(f"{name}_{s}", "template", fallback="").strip()
         }
         out[name] = _section(config, file, base, name, sides)
     return out
@@ -244,7 +244,11 @@ def read_pack(root: str | Path, names: list[str] | None = None) -> dict[str, Tem
 def pack_names(root: str | Path) -> list[str]:
     """Names of the templates in a pack that have a picture."""
     config, _ = _config(Path(root))
-    return [s for s in config.sections() if config.has_option(s, "template") and not s.endswith(("_left", "_right"))]
+    return [
+        s
+        for s in config.sections()
+        if config.get(s, "template", fallback="").strip() and not s.endswith(("_left", "_right"))
+    ]
 
 
 def _config(root: Path) -> tuple[configparser.ConfigParser, Path]:
@@ -276,7 +280,10 @@ def _section(config, file: Path, base: Path, name: str, sides: dict | None = Non
         (p for p in (base / picture, file.parent / picture, file.parent / "templates" / picture.name) if p.is_file()),
         base / picture,
     )
-    rgba = _picture(found)
+    try:
+        rgba = _picture(found)
+    except TemplateError as error:
+        raise TemplateError(f"{where}: {error}") from None
     return _template(rgba, _points(given, rgba.shape[:2], where), name, where, sides=sides)
 
 
@@ -338,7 +345,8 @@ examples:
   python -m lib.augment photos masked --rule-only --masks 'mask.json=2, MaskTheFace/masks/masks.cfg#N95'
 
 a mix: NAME[#COLOUR[@SHARE]][/TEXTURE[@SHARE]][=WEIGHT], … with the cloth's colour, a print on it, how much of either
-it takes (0 to 1), and how often the mask comes. Files take no colour and no texture.
+it takes (0 to 1), and how often the mask comes: 'mask.json#aa3355@0.6/dots=2'. A pack's masks take them in the JSON form:
+'[{{"template": "MaskTheFace/masks/masks.cfg#cloth", "colour": "#aa3355", "texture": "dots", "weight": 2}}]'
 """
 
 

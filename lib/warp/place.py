@@ -31,6 +31,7 @@ _TIE_STIFFNESS = (0.02, 0.2, 2.0)  # of the spline that ties the generic face to
 _MARGIN_PX = 3
 _ROWS = 96  # places are padded to a multiple of this, so that sums are rounded the same in any company
 _CANVAS_STEP = 32  # px
+_SURFACE_YAW = {"half": 45.0}  # degrees; cartridges are drawn flat, beyond that they would be seen from the side
 _SIDE_VIEW_YAW = 13.0  # degrees; MaskTheFace's limit
 
 
@@ -99,6 +100,10 @@ def place_all(faces: list[tuple[np.ndarray, WarpParams, tuple[int, int]]]) -> li
         try:
             seen, pose = check_landmarks(landmarks, params)
             if params.style.transform == "surface":
+                limit = _SURFACE_YAW.get(_template(params, pose).surface, 90.0)
+                if abs(pose.yaw) > limit:
+                    told = f"face turned too far for {params.template}: yaw {pose.yaw:+.0f}°, limit {limit:g}°"
+                    raise WarpError(told, "turned too far")
                 ready.append((k, seen, pose))
             else:
                 out[k] = _place_flat(seen, pose, params, shape)
@@ -212,7 +217,8 @@ def _template(params: WarpParams, pose: face3d.Pose) -> Template:
         mask = template(params.template)
     except (ValueError, OSError) as error:
         raise WarpError(f"template: {error}") from None
-    if params.style.side_views and abs(pose.yaw) > _SIDE_VIEW_YAW:
+    # A side view is drawn for the mask where it belongs: worn otherwise it would be squeezed, and hang past the jaw.
+    if params.style.side_views and params.wear == "Mask" and abs(pose.yaw) > _SIDE_VIEW_YAW:
         return side_view(mask, pose.yaw > 0)
     return mask
 

@@ -50,7 +50,10 @@ class DlibSource:
         return self.finder.find(pixels)
 
     def fingerprint(self) -> str:
-        return f"{self._models} {asdict(self.finder)}"
+        settings = asdict(self.finder)
+        if not settings["thorough"]:  # caches from before it was there stay good
+            del settings["thorough"]
+        return f"{self._models} {settings}"
 
     @cached_property
     def _models(self) -> str:

@@ -270,7 +270,7 @@ def test_workers_of_this_machine_do_both_steps(faces, checkpoint, tmp_path, capf
 
 def test_workers_that_die_while_they_start_are_started_again(faces, tmp_path, monkeypatch):
     died = tmp_path / "died"
-    deadly = f"import os, pathlib\nif not os.path.exists({str(died)!r}): pathlib.Path({str(died)!r}).touch(); os.kill(os.getpid(), 9)"
+    deadly = f"import os\nif not os.path.exists({str(died)!r}):\n open({str(died)!r}, 'w')\n os.kill(os.getpid(), 9)"
     monkeypatch.setattr("lib.augment.cluster.NO_INTERRUPT", deadly)
     options = replace(HERE, workers=1, dashboard=False, limit=1)
     assert augment_folder(faces, tmp_path / "out", options).faces_masked == 1
@@ -297,6 +297,7 @@ sys.exit(main(sys.argv[1:]))
 """  # enough to do
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_is_told_in_one_line(faces, tmp_path):
     port = Path(tmp_path / "address")
     code = "import asyncio, sys, pathlib; from distributed import Scheduler, Nanny\n"

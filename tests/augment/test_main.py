@@ -175,7 +175,7 @@ def test_a_checkpoint_from_the_command_line(faces, checkpoint, tmp_path, capsys)
     options = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
     assert options["size"] == 64
     assert main([*call, "--margin", "0.1"]) == 2
-    assert "margin was 0.02, now 0.1" in capsys.readouterr().err
+    assert "--margin was 0.02, now 0.1" in capsys.readouterr().err
     assert main([*call, "--margin", "0.1", "--force"]) == 0
 
 
@@ -195,7 +195,9 @@ def test_without_a_choice_the_default_released_model_is_used_and_told(faces, mod
     assert "this run   0 pictures" in told
     assert f"model      tiny, sha256 {digest[:12]}" in told
     assert main([*call, "--checkpoint", "other"]) == 2
-    assert "checkpoint was tiny, now other" in capsys.readouterr().err
+    assert "(--checkpoint was tiny, now other)" in capsys.readouterr().err
+    assert main([*call, "--rule-only"]) == 2
+    assert "(it was --checkpoint tiny, now --rule-only)" in capsys.readouterr().err
     assert main([*call, "--rule-only", "--force"]) == 0
     assert "model      none, masks drawn by rule" in capsys.readouterr().out
     assert files(tmp_path / "out", ".png") != first
@@ -228,10 +230,15 @@ def test_a_recognition_set_with_pairs_and_the_same_again(faces, tmp_path, capsys
     told = capsys.readouterr().out
     assert "3 found, 3 masked, 6 masks in all variants" in told
     assert "pairs      unmasked-masked 1, masked-masked 1" in told
+    assert "pairs_unmasked_masked.txt" not in told
     names = {f"images/Ann/Ann_{v}00{n}.png" for v in (0, 1, 2) for n in (1, 2)}
     first = files(tmp_path / "out", ".png")
     assert {name for name in first if name.startswith("images")} == names
     assert (tmp_path / "out" / "pairs" / "pairs_unmasked_masked.txt").read_text() == "Ann\t1\t1002\n"
+    plain = [str(tmp_path / "in"), str(tmp_path / "plain"), "--rule-only", *quiet]
+    assert main(plain) == 0
+    assert "note       pairs_unmasked_masked.txt is not written: it needs" in capsys.readouterr().out
+    assert not (tmp_path / "plain" / "pairs" / "pairs_unmasked_masked.txt").exists()
     manifest = str(tmp_path / "out" / "manifest.csv")
     assert main([str(tmp_path / "in"), str(tmp_path / "again"), "--replay", manifest, *quiet]) == 0
     assert files(tmp_path / "again", ".png", ".txt") == files(tmp_path / "out", ".png", ".txt")
@@ -241,13 +248,66 @@ def test_labelled_scenes(labelled, tmp_path, capsys):
     call = [str(labelled / "images"), str(tmp_path / "out"), "--labels", str(labelled), "--rule-only", "--write", "voc"]
     assert main([*call, "--workers", "0", "--quiet"]) == 0
     told = capsys.readouterr().out
-    assert "6 found, 3 masked" in told
+    assert "faces      6 labelled, 3 found, 3 masked" in told
     assert "already masked 1, no landmarks 1, too small 1" in told
     assert (tmp_path / "out" / "labels" / "voc" / "Annotations" / "b" / "one.xml").is_file()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "already masked" in page
     assert main([*call, "--per-image", "2"]) == 2
-    assert "per_image was 1, now 2" in capsys.readouterr().err
+    assert "--per-image was 1, now 2" in capsys.readouterr().err
+
+
+def test_labels_that_are_left_out_are_missed(labelled, tmp_path, capsys):
+    call = [str(labelled / "images"), str(tmp_path / "out"), "--rule-only", "--workers", "0", "--quiet"]
+    assert main([*call, "--labels", str(labelled), "--limit", "1"]) == 0
+    before = files(tmp_path / "out")
+    assert main(call) == 2
+    assert "(--labels was given, now not given)" in capsys.readouterr().err
+    assert files(tmp_path / "out") == before
+
+
+def test_pictures_that_left_in_are_told_and_pruned(faces, tmp_path, capsys):
+    shutil.copytree(faces, tmp_path / "in")
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--rule-only", "--workers", "0", "--quiet"]
+    assert main(call) == 0
+    assert "no longer in IN" not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "in" / "deep")
+    assert main(call) == 0
+    note = "2 pictures are no longer in IN; what was made of them is still in OUT: --prune removes it"
+    assert f"note       {note}\n" in capsys.readouterr().out
+    assert note in (tmp_path / "out" / "report.html").read_text()
+    assert (tmp_path / "out" / "images" / "deep" / "two.png").exists()
+    assert main([*call, "--prune"]) == 0
+    assert "pictures   1, with a face 1" in capsys.readouterr().out
+    assert list(files(tmp_path / "out", ".png")) == ["images/one.png", "regions/one.png"]
+    assert "deep" not in (tmp_path / "out" / "manifest.csv").read_text()
+
+
+def test_what_is_passed_over_or_no_picture_is_told(faces, tmp_path, capsys):
+    (tmp_path / "in" / ".trash").mkdir(parents=True)
+    shutil.copy(faces / "one.png", tmp_path / "in" / ".trash")
+    shutil.copy(faces / "one.png", tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    call = [str(tmp_path / "in"), str(tmp_path / "out"), "--rule-only", "--workers", "0", "--quiet"]
+    assert main(call) == 0
+    assert "note       1 hidden folder with pictures in IN passed over (.trash, …)\n" in capsys.readouterr().out
+    assert "pipe.png,-1,unreadable,is not a file" in (tmp_path / "out" / "failures.csv").read_text()
+    assert main([*call, "--force", "--share", "0"]) == 1
+    assert "no face was masked (--share 0 chose none of 1, unreadable 1)" in capsys.readouterr().err
+
+
+def test_absurd_boxes_cost_themselves_alone(labelled, tmp_path, capsys):
+    shutil.copytree(labelled, tmp_path / "set")
+    path = tmp_path / "set" / "annotations" / "instances.json"
+    content = json.loads(path.read_text())
+    for k, box in enumerate(([1e19, 1, 2, 3], [298, 58, 1e30, 156])):
+        content["annotations"].append({"id": 90 + k, "image_id": 1, "category_id": 1, "bbox": box})
+    path.write_text(json.dumps(content))
+    call = [str(tmp_path / "set" / "images"), str(tmp_path / "out"), "--labels", str(tmp_path / "set"), "--rule-only"]
+    assert main([*call, "--workers", "0", "--quiet"]) == 0
+    assert "unusable box 2" in capsys.readouterr().out
+    failed = (tmp_path / "out" / "failures.csv").read_text()
+    assert failed.count("unusable box,box out of range") == 2
 
 
 def test_help_tells_what_a_reader_must_know(capsys):

@@ -20,6 +20,10 @@ from lib.augment.options import AugmentError, Options, find_pictures
         ({"rule_only": True, "margin": float("nan")}, "--margin"),
         ({"rule_only": True, "crop_scale": 99.0}, "--crop-scale"),
         ({"rule_only": True, "size": 30}, "--size"),
+        ({"rule_only": True, "device": "banana"}, "--device: expected auto, cpu, cuda or cuda:1, …, got 'banana'"),
+        ({"rule_only": True, "identity": 0}, "--identity counts from 1"),
+        ({"rule_only": True, "min_face": 50, "max_face": 40}, "--max-face 40 lies below --min-face 50"),
+        ({"rule_only": True, "labels": ".", "labels_format": "coco", "max_face": 20}, "below --min-face 24"),
         ({"rule_only": True, "per_image": 0}, "--per-image must be at least 1, got 0"),
         ({"rule_only": True, "share": "half"}, "--share: expected a number from 0 to 1"),
         ({"rule_only": True, "share": "0.5, 64px=2"}, "--share"),
@@ -88,7 +92,14 @@ def test_the_fingerprint_names_what_shapes_the_outputs_and_nothing_else(faces):
     assert of() != of(largest_only=True)
     assert of() != of(copy_missed=True)
     assert of() != of(tensors=True)
-    for change in ({"per_image": 2}, {"originals": True}, {"share": "0.5"}, {"min_face": 9}, {"max_yaw": 20.0}):
+    for change in (
+        {"per_image": 2},
+        {"originals": True},
+        {"share": "0.5"},
+        {"min_face": 9},
+        {"identity": 1},
+        {"max_yaw": 20.0},
+    ):
         assert of() != of(**change)
 
 
@@ -101,6 +112,21 @@ def test_the_pictures_are_those_of_the_folder_or_of_the_labels(faces, labelled, 
     assert [[face.kind for face in task.labels] for task in tasks] == [[""], ["", "already masked", "", "", ""], []]
     with pytest.raises(AugmentError, match=r"none of their 3 pictures is in .*b/one.jpg, picture missing"):
         find_pictures(faces, tmp_path / "out", Options(labels=labelled))
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_done(checkpoint, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(AugmentError, match=r"^--device 'cuda': expected auto, cpu, or a CUDA device that is there"):
+        Options(checkpoint=checkpoint, device="cuda").checked()
+    Options(checkpoint=checkpoint, device="cuda", scheduler="tcp://host:1").checked()  # another machine's matter
+    Options(checkpoint=checkpoint).checked()
+
+
+def test_people_are_told_by_the_level_asked_for(faces, tmp_path):
+    def who(**options) -> list[str]:
+        return [task.identity for task in find_pictures(faces, tmp_path / "out", Options(**options))]
+
+    assert (who(), who(identity=1)) == (["er", "deep", ""], ["deep", "deep", ""])
 
 
 def test_a_damaged_pairs_file_is_told_before_anything_is_done(faces, tmp_path):

@@ -1,5 +1,6 @@
 """Pairs files, extended: which pictures are paired, in which style, and what is left out."""
 
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -129,6 +130,15 @@ def test_files_without_numbers_are_named_whatever_the_source_s_style(lfw):
     table["output"] = table["output"].str.replace("_1", "_mask1_")
     paths, _ = write_pairs(lfw.parent / "out", lfw, pairs_file(lfw, MFR2), table)
     assert paths[2].read_text().startswith("Ann_Lee/Ann_Lee_mask1_001.png\tAnn_Lee/Ann_Lee_mask1_002.png\t1\n")
+
+
+def test_an_archive_is_no_pairs_file(lfw):
+    path = lfw.parent / "pairs.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("pairs.txt", MFR2)
+    with pytest.raises(AugmentError, match=r"pairs\.zip: is no text; give") as caught:
+        read_any(path, lfw)
+    assert str(caught.value).isprintable()
 
 
 def test_a_damaged_pairs_file_is_refused_in_one_line(lfw):

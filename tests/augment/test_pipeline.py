@@ -301,16 +301,16 @@ def test_copy_missed_writes_the_untouched_picture(faces, plain, tmp_path):
 
 
 def test_a_face_that_cannot_wear_a_mask_does_not_cost_its_neighbour(faces, tmp_path, monkeypatch):
-    from lib.augment import steps
+    from lib.augment import laying
 
     def picky(images, asked):
         small = [k for k, (_, landmarks, _) in enumerate(asked) if np.ptp(landmarks[:, 0]) < 60]
         out, worn = apply_warps(images, [face for k, face in enumerate(asked) if k not in small])
         for k in small:
-            worn.insert(k, steps.WarpError("face turned too far: 0.9"))
+            worn.insert(k, laying.WarpError("face turned too far: 0.9"))
         return out, worn
 
-    monkeypatch.setattr(steps, "apply_warps", picky)
+    monkeypatch.setattr(laying, "apply_warps", picky)
     (tmp_path / "in").mkdir()
     shutil.copy(faces / "deep" / "two.png", tmp_path / "in")
     summary = augment_folder(tmp_path / "in", tmp_path / "out", RULE)

@@ -83,6 +83,22 @@ def test_copied_pictures_are_copied_again(people, tmp_path):
     assert (tmp_path / "one" / "failures.csv").read_bytes() == (tmp_path / "two" / "failures.csv").read_bytes()
 
 
+def test_pictures_without_a_row_are_told_again(people, tmp_path):
+    augment_folder(people, tmp_path / "one", RULE)
+    (tmp_path / "kept").mkdir()
+    for name in ("manifest.csv", "landmarks.csv"):
+        shutil.copy(tmp_path / "one" / name, tmp_path / "kept")
+    failed = (tmp_path / "one" / "failures.csv").read_bytes()
+    assert b"Bo/Bo_0002.png,-1,no face" in failed
+    augment_folder(people, tmp_path / "two", replace(QUIET, replay=tmp_path / "one" / "manifest.csv"))
+    assert (tmp_path / "two" / "failures.csv").read_bytes() == failed
+    summary = augment_folder(people, tmp_path / "three", replace(QUIET, replay=tmp_path / "kept" / "manifest.csv"))
+    assert summary.failures == {}, "told by failures.csv alone"
+    (tmp_path / "kept" / "failures.csv").write_bytes(b"file,kind\n")
+    with pytest.raises(AugmentError, match=r"failures\.csv cannot be read"):
+        augment_folder(people, tmp_path / "four", replace(QUIET, replay=tmp_path / "kept" / "manifest.csv"))
+
+
 def test_tensors_are_written_again_where_they_are_asked_for_and_what_is_missing_is_made_anew(people, tmp_path):
     augment_folder(people, tmp_path / "one", replace(RULE, tensors=True, copy_missed=True))
     made = files(tmp_path / "one", ".safetensors")

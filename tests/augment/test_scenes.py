@@ -102,7 +102,8 @@ def test_every_face_is_masked_or_told_why_not(labelled, done):
         ["two.png", face, kind] for face, kind in enumerate(expected) if kind
     ]
     assert summary.failures == {"already masked": 1, "no landmarks": 1, "too small": 1}
-    assert (summary.faces_found, summary.faces_masked, summary.pictures_masked, summary.pictures_copied) == (6, 3, 2, 1)
+    assert (summary.faces_labelled, summary.faces_found, summary.faces_masked) == (6, 3, 3)
+    assert (summary.pictures_masked, summary.pictures_copied) == (2, 1)
     content = json.loads((labelled / "annotations" / "instances.json").read_text())
     boxes = [entry["bbox"] for entry in content["annotations"] if entry["category_id"] != 3]
     labelled_faces = manifest[manifest["face"] >= 0]
@@ -178,6 +179,8 @@ def test_a_share_leaves_others_as_they_are_whatever_else_is_done(labelled, done,
 def test_a_head_turned_further_than_asked_keeps_its_face(labelled, tmp_path):
     summary = augment_folder(labelled / "images", tmp_path / "out", replace(RULE, labels=labelled, max_yaw=0.0))
     assert summary.failures["turned too far"] == 3
+    rows = pd.read_parquet(tmp_path / "out" / "manifest.parquet")
+    assert set(rows.loc[rows["kind"].isin(["turned too far", "too small"]), "status"]) == {"left"}
     assert not summary.faces_masked
     assert set(files(tmp_path / "out" / "images")) == {"two.png", "b/one.png", "wall.png"}
 

@@ -106,9 +106,9 @@ def test_the_share_of_labelled_faces_by_pose_is_decided_with_their_landmarks(fac
 
 
 def test_an_error_in_a_later_variant_leaves_no_row_that_claims_a_mask(faces, tmp_path, monkeypatch):
-    from lib.augment import steps
+    from lib.augment import laying
 
-    calls, real = [], steps.apply_warps
+    calls, real = [], laying.apply_warps
 
     def moody(*args):
         calls.append(1)
@@ -116,7 +116,7 @@ def test_an_error_in_a_later_variant_leaves_no_row_that_claims_a_mask(faces, tmp
             raise RuntimeError("not today")
         return real(*args)
 
-    monkeypatch.setattr(steps, "apply_warps", moody)
+    monkeypatch.setattr(laying, "apply_warps", moody)
     options = replace(RULE, per_image=2, copy_missed=True)
     record = rule_based(task("one.png", per_image=2), faces, tmp_path, options)
     assert [failure["kind"] for failure in record["failures"]] == ["error"]
@@ -145,12 +145,36 @@ def test_an_overlapped_mask_s_region_ends_where_the_nearer_one_begins(faces, tmp
     full = np.full((10, 10), 255, np.uint8)
     laid = [Masked(0, Layer((0, 0, 10, 10), full)), Masked(1, Layer((5, 5, 10, 10), full))]
     record = {"faces": [{"face": k, "variant": 1} for k in (0, 1)]}
-    _tell_regions(record, 1, laid, (20, 20))
+    _tell_regions(record, 1, laid, (20, 20), codes=True)
     codes = [row["mask_rle"] for row in record["faces"]]
     far, near = (coco_mask.decode({**code, "counts": code["counts"].encode()}) for code in codes)
     assert near.sum() == 100
     assert far.sum() == 75
     assert not (far & near).any()
+    assert [row["mask_box"] for row in record["faces"]] == [[0, 0, 10, 10], [5, 5, 10, 10]]
+
+
+def test_a_mask_s_box_is_that_of_its_region_not_of_its_shadow():
+    from pycocotools import mask as coco_mask
+
+    from lib.augment.composite import Layer
+    from lib.augment.steps import Masked, _tell_regions
+
+    soft = np.full((10, 10), 127, np.uint8)
+    core = soft.copy()
+    core[2:5, 3:9] = 128
+    laid = [Masked(0, Layer((4, 6, 10, 10), core)), Masked(1, Layer((0, 0, 10, 10), soft))]
+    record = {"faces": [{"face": k, "variant": 1, "mask_box": None} for k in (0, 1)]}
+    _tell_regions(record, 1, laid, (20, 20), codes=True)
+    told, faint = record["faces"]
+    assert told["mask_box"] == [7, 8, 6, 3]
+    assert coco_mask.toBbox({**told["mask_rle"], "counts": told["mask_rle"]["counts"].encode()}).tolist() == [
+        7,
+        8,
+        6,
+        3,
+    ]
+    assert faint["mask_box"] is None
 
 
 @pytest.mark.parametrize("name", ["deep/two.png", "wall.png"])
@@ -170,3 +194,46 @@ def test_a_tensor_tells_of_each_written_picture_what_stayed_as_it_was(faces, tmp
         assert (pixels(tmp_path / "out" / image) == original)[kept].all()
         assert kept.all() == (name == "wall.png")
     assert {path: sha256(tmp_path / "out" / path) for path in record["files"]} == record["files"]
+
+
+def crowd(tmp_path, portrait):
+    """A face half hidden behind a larger one, and their boxes as label files have them."""
+    wall = np.full((260, 330, 3), 120, np.uint8)
+    wall[10:170, 10:170] = portrait(160)
+    wall[40:260, 40:260] = portrait(220)
+    Image.fromarray(wall).save(tmp_path / "two.png")
+    small, large = (
+        [x + 108 * s / 300, y + 62 * s / 300, 95 * s / 300, 118 * s / 300] for x, y, s in ((10, 10, 160), (40, 40, 220))
+    )
+    return wall, small, large
+
+
+@pytest.mark.parametrize("moved", [-60.0, 0.0])
+def test_masks_of_labelled_faces_leave_a_nearer_one_alone(tmp_path, portrait, moved, monkeypatch):
+    from lib.augment import faces as module
+    from lib.warp import Face
+
+    wall, small, large = crowd(tmp_path, portrait)
+    labels = (Labelled(0, *large), Labelled(1, large[0] + moved, *large[1:2], *small[2:]))
+    with Image.open(tmp_path / "two.png"):
+        pass
+    own = step_one(task("two.png"), tmp_path, RULE, None).record["faces"]
+    points = np.array(max(own, key=lambda row: row["box"][2])["landmarks"], np.float32)
+    faces = {1: Face((0, 0, 9, 9), points + (moved, 0), 1.0, "dlib")}
+    monkeypatch.setattr(module.scenes, "faces_of", lambda *_: faces)
+    monkeypatch.setattr(module.scenes, "chosen", lambda source, face, *_: face == 1)
+    options = replace(RULE, labels="set")
+    record = rule_based(replace(task("two.png"), labels=labels), tmp_path, tmp_path / "out", options)
+    row = record["faces"][1]
+    if not moved:  # right behind it
+        assert (row["status"], row["kind"]) == ("failed", "hidden")
+        assert record["failures"][0]["reason"].startswith("a nearer face covers")
+        np.testing.assert_array_equal(pixels(tmp_path / "out/images/two.png"), wall)
+        return
+    assert row["status"] == "masked"
+    x, y, w, h = large
+    rows, columns = np.mgrid[:260, :330] + 0.5
+    inside = ((columns - x - w / 2) / (w / 2)) ** 2 + ((rows - y - h / 2) / (h / 2)) ** 2 <= 1
+    np.testing.assert_array_equal(pixels(tmp_path / "out/images/two.png")[inside], wall[inside])
+    assert not pixels(tmp_path / "out/regions/two.png")[inside].any()
+    assert pixels(tmp_path / "out/regions/two.png").any()

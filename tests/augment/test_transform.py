@@ -379,7 +379,7 @@ def test_an_unforeseen_error_costs_the_masks_not_the_training(pair, monkeypatch)
     def broken(*_):
         raise RuntimeError("strange picture")
 
-    monkeypatch.setattr(transform, "apply_warps", broken)
+    monkeypatch.setattr(transform, "lay_masks", broken)
     mask = MaskTransform(p=1, masked_label=2)
     with pytest.warns(UserWarning, match="sample 4: left as it is"):
         out = mask(*pair)

@@ -159,6 +159,16 @@ def test_nothing_is_written_elsewhere(pictures, tmp_path, name):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_cannot_be_decoded_is_told_and_what_can_is_not_read_again(pictures, tmp_path, monkeypatch):
+    paths = pictures["source"].tolist()
+    first = prepare.unreadable(paths, tmp_path / "journal", 0, False)
+    assert list(first) == paths[-1:]
+    read = []
+    monkeypatch.setattr(prepare, "_damage", lambda job: read.append(job.name) or "")
+    assert prepare.unreadable(paths, tmp_path / "journal", 0, False) == {}
+    assert read == paths[-1:]
+
+
 def command(*args) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "lib.data", "prepare", *map(str, args)], capture_output=True, text=True

@@ -35,6 +35,8 @@ from lib.data.table import make_table, read_table, validate
 from lib.data.voc import read_voc
 from lib.data.wider import read_wider
 from lib.data.yolo import read_yolo
+from lib.study.manifest import StudyError, read_manifest
+from lib.warp import landmarks_table, read_landmarks, write_landmarks
 
 pytestmark = pytest.mark.filterwarnings("error")  # a spoiled file must not make numpy or pandas complain either
 
@@ -824,3 +826,55 @@ def test_any_file_in_any_format(format, data):
         with contextlib.suppress(ValueError):
             assert guess_format(root) in FORMATS
         find_coco(root)
+
+
+# ------------------------------------------------------------------------- tables that people write beside pictures
+groups = st.text('ab07é人-_ ,"', max_size=6).filter(lambda text: text == text.strip())
+
+
+@st.composite
+def manifests(draw):
+    names = draw(st.lists(words, min_size=1, max_size=6, unique=True))
+    rows = [(name, draw(groups), draw(st.one_of(st.none(), st.integers(-90, 90)))) for name in names]
+    return pd.DataFrame(rows, columns=["name", "group", "yaw_estimate"]).astype({"yaw_estimate": float})
+
+
+@given(rows=manifests(), mark=st.booleans())
+def test_manifest_round_trip(rows, mark):
+    with folder() as root:
+        text = rows.to_csv(index=False).encode("utf-8-sig" if mark else "utf-8")
+        table = read_manifest(put(root / "manifest.csv", text))
+    assert table["image"].tolist() == rows["name"].tolist()
+    assert table["identity"].tolist() == rows["group"].tolist()  # text stays text: 007 is no number
+    np.testing.assert_array_equal(table["yaw_estimate"].to_numpy(float), rows["yaw_estimate"].to_numpy())
+
+
+@given(data=st.data())
+def test_manifest_spoiled(data):
+    with folder() as root:
+        path = put(root / "manifest.csv", data.draw(spoiled(data.draw(manifests()).to_csv(index=False).encode())))
+
+        def read():
+            try:
+                return read_manifest(path)
+            except StudyError as error:  # what the user can mend
+                raise ValueError(str(error)) from error
+
+        def check(table):
+            assert table["image"].is_unique
+            assert "yaw_estimate" not in table or table["yaw_estimate"].dtype.kind in "if"
+
+        survives(read, path, check)
+
+
+@given(data=st.data(), names=st.lists(words, min_size=1, max_size=3, unique=True))
+def test_landmarks_spoiled(data, names):
+    points = np.arange(136, dtype=np.float32).reshape(68, 2)
+    table = landmarks_table((name, 0, points) for name in names)
+    with folder() as root:
+        path = root / "landmarks.csv"
+        write_landmarks(path, table)
+        assert read_landmarks(path)["image"].tolist() == names
+        put(path, data.draw(spoiled(path.read_bytes())))
+        with contextlib.suppress(ValueError):  # one clear error
+            assert not read_landmarks(path).duplicated(["image", "face"]).any()

@@ -20,7 +20,9 @@ def pictures(seed: int, count: int = 12) -> LearningSet:
 
 @pytest.fixture(scope="module")
 def learned():
-    return {kind: critic.train(pictures(0), 0, kind) for kind in critic.KINDS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(critic, "PASSES", 60)
+        return {kind: critic.train(pictures(0), 0, kind) for kind in critic.KINDS}
 
 
 @pytest.mark.parametrize("kind", critic.KINDS)

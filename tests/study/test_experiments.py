@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.study import experiments, runner
+import lib.study
+from lib.study import experiments
 from lib.study.config import STAGES, StudyError
 from lib.study.datasets import train_data
 from lib.study.experiments import COLUMNS, collect, overview, reserved, run_cases
@@ -114,19 +116,20 @@ def test_the_overview_tells_states_and_guesses_times(study):
 
 
 def test_the_command_lists_runs_and_tells_what_is_missing(study, empty, monkeypatch, capsys):
-    real = runner.run_tasks
-    monkeypatch.setattr(
-        experiments,
-        "_tasks",
-        lambda study, cases, _, device="auto", make=experiments._tasks: make(study, cases, measure, device),
-    )
-    monkeypatch.setattr(experiments, "run_tasks", lambda root, tasks, workers, *a, **k: real(root, tasks, 0, *a, **k))
-    monkeypatch.setattr("lib.study.evidence.prepare", lambda study: None)
-    runs = ["--name", "tiny", "--runs-dir", str(study.root.parent), "--only", "corners"]
+    prepared = []
+    evidence = SimpleNamespace(
+        VERSION=1, prepare=prepared.append, measure_run=measure,
+        redrawn=lambda path: [{"metric": "redrawn_share", "value": 0.5, "n": len(pd.read_csv(path))}],
+    )  # fmt: skip
+    monkeypatch.setattr(lib.study, "evidence", evidence, raising=False)
+    runs = ["--name", "tiny", "--runs-dir", str(study.root.parent), "--only", "filters,reference", "--workers", "0"]
     assert experiments.main([*runs, "--list"]) == 0
-    assert "8 cases, 8 to do" in capsys.readouterr().out
+    assert "5 cases, 5 to do" in capsys.readouterr().out
     assert experiments.main(runs) == 0
-    assert "8 of 8 cases finished" in capsys.readouterr().out
+    assert "5 of 5 cases finished" in capsys.readouterr().out
+    assert len(prepared) == 1
+    redrawn = collect(study).query("metric == 'redrawn_share'")
+    assert (set(redrawn["epoch"]), set(redrawn["n"]), len(redrawn)) == ({510}, {3}, 2)
     assert experiments.main([*runs, "--profile", "smoke"]) == 2
     assert "is a study with profile = 'tiny', not 'smoke'" in capsys.readouterr().err
     assert experiments.main(["--name", "empty", "--runs-dir", str(empty.root.parent), "--only", "noise"]) == 2

@@ -1,5 +1,6 @@
 """Workers: what they tell arrives, a dead one costs one task, and none outlives Ctrl-C or a killed parent."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -9,32 +10,50 @@ from pathlib import Path
 
 import pytest
 
-from lib.study.processes import ONE_THREAD, Died, in_processes
+from lib.study.processes import Died, in_processes
 
+# Spawned processes find it by name, which they would not find this file by.
+TASKS = """
+import os, signal, time
+from pathlib import Path
 
 def work(task, tell):
-    tell((task, [os.environ.get(name) for name in ONE_THREAD]))
+    tell((task, os.environ["OMP_NUM_THREADS"]))
     if task == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if task == "leave":
         os._exit(3)
 
-
 def sleep(task, tell):
     Path(task).write_text(str(os.getpid()))
     time.sleep(60)
+"""
 
 
-def test_a_dead_worker_costs_its_own_task_and_the_environment_is_as_before():
+@pytest.fixture
+def tasks(tmp_path, monkeypatch):
+    (tmp_path / "tasks_of_tests.py").write_text(TASKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return importlib.import_module("tasks_of_tests")
+
+
+def test_a_dead_worker_costs_its_own_task_and_the_environment_is_as_before(tasks):
     before = dict(os.environ)
-    events = list(in_processes(work, ["a", "die", "b", "leave", "c"], 2, one_thread=True))
+    events = list(in_processes(tasks.work, ["a", "die", "b", "leave", "c"], 2, one_thread=True))
     assert dict(os.environ) == before
     told = {task: [x for t, x in events if t == task] for task in ("a", "die", "b", "leave", "c")}
     for task in "abc":
-        assert told[task] == [(task, ["1"] * len(ONE_THREAD)), None]
+        assert told[task] == [(task, "1"), None]
     assert isinstance(told["die"][-1], Died)
     assert "signal 9; out of memory?" in str(told["die"][-1])
     assert str(told["leave"][-1]) == "its process ended with status 3"
+
+
+def until(holds, seconds=60) -> bool:
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(holds())
 
 
 def alive(pid: int) -> bool:
@@ -46,22 +65,16 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_worker_outlives_an_interrupted_or_killed_run(tmp_path, number):
+def test_no_worker_outlives_an_interrupted_or_killed_run(tasks, tmp_path, number):
     code = (
-        "from lib.study.processes import in_processes; from tests.study.test_processes import sleep\n"
+        "from lib.study.processes import in_processes; from tasks_of_tests import sleep\n"
         f"list(in_processes(sleep, [{str(tmp_path / 'pid')!r}], 1, True))"
     )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.DEVNULL) as run:
-        for _ in range(600):
-            if (tmp_path / "pid").is_file() and (pid := (tmp_path / "pid").read_text()):
-                break
-            time.sleep(0.05)
-        assert alive(int(pid))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as run:
+        assert until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+        pid = int((tmp_path / "pid").read_text())
+        assert alive(pid)
         run.send_signal(number)
         run.wait(20)
-    for _ in range(100):
-        if not alive(int(pid)):
-            break
-        time.sleep(0.05)
-    assert not alive(int(pid))
+    assert until(lambda: not alive(pid))

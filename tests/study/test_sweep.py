@@ -9,7 +9,7 @@ import torch
 
 from lib.data.files import read_json
 from lib.gan.losses import non_mask_change
-from lib.study import sweep
+from lib.study import runner, sweep
 from lib.study.config import StudyError
 from lib.study.datasets import train_data
 from lib.study.sweep import Setting, equal_weight, plan_of, run_sweep, summary
@@ -53,7 +53,7 @@ def test_a_strong_loss_keeps_the_face_and_a_second_call_trains_nothing(study, mo
     assert rows[list(sweep.MEASURES[:3])].notna().all(axis=None)
     off, on = rows["outside_change"][1:]
     assert on < 0.9 * off
-    folders = sorted((study.root / "sweeps" / "nmc").iterdir())
+    folders = sorted((study.root / "sweeps" / "nmc").glob("*/"))
     assert len(folders) == 2
     assert all((f / "result.json").is_file() and not (f / "checkpoints").exists() for f in folders)
     assert read_json(folders[0] / "result.json")["parent"]["stage"] == "stage3"
@@ -61,20 +61,18 @@ def test_a_strong_loss_keeps_the_face_and_a_second_call_trains_nothing(study, mo
     def fail(*args, **more):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(sweep, "train", fail)
+    monkeypatch.setattr(runner, "train", fail)
     again = run_sweep(study, SETTINGS, 25, progress=False, lr=2e-3)
     pd.testing.assert_frame_equal(again, rows)
-    with pytest.raises(AssertionError, match="trained again"):  # another rate is another run
+    with pytest.raises(StudyError, match="failed: AssertionError: trained again"):  # another rate is another run
         run_sweep(study, SETTINGS, 25, progress=False, lr=1e-3)
 
 
 def test_an_interrupted_sweep_goes_on_with_the_settings_that_are_missing(study, monkeypatch):
     run_sweep(study, SETTINGS[:1], 2, progress=False)
     trained = []
-    whole = sweep.train
-    monkeypatch.setattr(
-        sweep, "train", lambda config, *a, **k: trained.append(config.lambda_nmc) or whole(config, *a, **k)
-    )
+    whole = runner.train
+    monkeypatch.setattr(runner, "train", lambda cfg, **more: trained.append(cfg.lambda_nmc) or whole(cfg, **more))
     rows = run_sweep(study, SETTINGS, 2, seeds=(0, 1), progress=False)
     assert trained == [1000.0, 0.0, 1000.0]
     assert rows["seed"][1:].tolist() == [0, 0, 1, 1]

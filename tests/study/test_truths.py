@@ -35,6 +35,8 @@ def test_other_masks_on_the_same_faces(truths, test):
     colours = [metrics.mask_colour_lab(truths.images[:, k], truths.region[:, k]) for k in range(MASKS + 1)]
     assert np.ptp(colours, axis=0).max() > 5
     assert (truths.area >= ~test.non_mask).all()
+    assert (truths.rule_region <= ~test.non_mask).all()  # without its shadow
+    assert truths.rule_region.sum() < (~test.non_mask).sum()
 
 
 def test_they_are_rendered_once_and_a_missing_one_again(trained, truths, test, monkeypatch):

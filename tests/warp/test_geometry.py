@@ -5,9 +5,12 @@ from scipy.interpolate import RBFInterpolator
 from skimage.transform import ProjectiveTransform
 
 from lib.warp import geometry
+from lib.warp.sheet import key_points
 from lib.warp.templates import KEY_POINTS, MIRRORED_POINTS, template
 
 KNOWN = np.array([[1.1, 0.2, 30.0], [-0.1, 0.9, 12.0], [4e-4, -3e-4, 1.0]])
+
+KEY_PLACES = key_points()
 
 
 @pytest.fixture
@@ -196,3 +199,28 @@ def test_pyramid_keeps_the_mean_and_stops_at_odd_sides():
     assert [tuple(level.shape[-2:]) for level in levels] == [(96, 128), (48, 64), (24, 32), (12, 16), (6, 8), (3, 4)]
     for level in levels:
         torch.testing.assert_close(level.mean((2, 3)), picture.mean((2, 3)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("count", [6, 12])
+def test_triangles_meet_every_key_point_and_are_mirror_images_of_themselves(plain_face, count):
+    goals = {6: geometry.six_points, 12: geometry.mask_points}[count](plain_face())
+    template = {6: [[0, 1], [3, 0], [6, 1], [0.5, 3], [3, 5], [5.5, 3]], 12: None}[count]
+    template = np.array(template, float) if template else KEY_PLACES * 6
+    mapping = geometry.fit_triangles(goals, template)
+    np.testing.assert_allclose(mapping(goals), template, atol=1e-9)
+    inner, ring = geometry._triangles(count)
+    assert len(inner) == count - 2
+    assert len(ring) == 2 * count
+    top = count // 6
+    for corners in (inner, ring):
+        mirrored = (2 * top - corners) % count + count * (corners >= count)
+        assert {frozenset(t) for t in mirrored.tolist()} == {frozenset(t) for t in corners.tolist()}
+
+
+def test_a_triangle_turned_over_is_refused(plain_face):
+    goals = geometry.mask_points(plain_face())
+    goals[2] = goals[8] + (0, 40)  # the bridge of the nose below the chin
+    with pytest.raises(ValueError, match="would fold"):
+        geometry.fit_triangles(goals, KEY_PLACES)
+    with pytest.raises(ValueError, match="would fold"):
+        geometry.fit_triangles(np.zeros((12, 2)), KEY_PLACES)

@@ -312,3 +312,19 @@ def test_faulty_tables_are_named(tmp_path):
         read_landmarks(tmp_path / "l.txt")
     with pytest.raises(FileNotFoundError):
         read_landmarks(tmp_path / "none.csv")
+
+
+def test_a_thorough_look_finds_a_small_face_beside_a_large_one(astronaut):
+    small = np.asarray(Image.fromarray(astronaut[:256, 90:346]).resize((110, 110), Image.Resampling.LANCZOS))
+    wall = np.full((512, 760, 3), 110, np.uint8)
+    wall[:, :512], wall[200:310, 600:710] = astronaut, small
+    settings = {"upsample": 0, "cnn": "never"}
+    once = DlibLandmarks(**settings).find(wall)
+    both = DlibLandmarks(**settings, thorough=True).find(wall)
+    assert [face.detector for face in once] == ["hog"]
+    assert len(both) == 2
+    np.testing.assert_array_equal(both[0].landmarks, once[0].landmarks)
+    assert 600 < both[1].landmarks[:, 0].mean() < 710
+    assert both[1].detector != "hog"
+    alone = DlibLandmarks(thorough=True).find(astronaut)
+    assert len(alone) == 1, "a face found by every look is one face"

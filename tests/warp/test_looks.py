@@ -35,6 +35,12 @@ def test_a_mix_in_words():
     assert parse_mix([m.to_dict() for m in mix]) == mix
     own = parse_mix("my mask.json=2, packs/masks/masks.cfg#N95")
     assert [m.template for m in own] == ["my mask.json", "packs/masks/masks.cfg#N95"]
+    own = parse_mix("my/own.json#ff0000@0.5/dots:red,white@0.25=3, own.json/stripes, own.json#navy")
+    assert [(m.template, m.colour, m.colour_weight, m.texture, m.texture_weight, m.weight) for m in own] == [
+        ("my/own.json", "#ff0000", 0.5, "dots:red,white", 0.25, 3.0),
+        ("own.json", "", 1.0, "stripes", 1.0, 1.0),
+        ("own.json", "navy", 1.0, "", 1.0, 1.0),
+    ]
 
 
 @pytest.mark.parametrize(("text", "told"), [

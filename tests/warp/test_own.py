@@ -145,6 +145,12 @@ def test_what_is_wrong_with_a_pack_is_told(pack, tmp_path):
     os.utime(config, ns=(5, 5))
     with pytest.raises(TemplateError, match=r"\[green\]: mask_e: expected x, y in pixels, got '128'"):
         read_pack(pack)
+    config.write_text("[green]\ntemplate: gone.png\n" + "".join(f"mask_{k}: 1, 2\n" for k in "abcdef"))
+    with pytest.raises(TemplateError, match=r"\[green\]: .*gone\.png: no such picture"):
+        read_pack(pack)
+    config.write_text("[blank]\ntemplate:\n\n[blank_left]\ntemplate:\n")
+    assert pack_names(pack) == []
+    assert read_pack(pack) == {}
     config.write_text("no sections")
     with pytest.raises(TemplateError, match=r"not a masks\.cfg"):
         read_pack(pack)

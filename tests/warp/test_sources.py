@@ -41,6 +41,8 @@ def test_dlib_is_the_default_detector_with_settings(astronaut):
 def test_the_fingerprint_tells_settings_apart():
     prints = {open_source("dlib", **s).fingerprint() for s in ({}, {"min_score": 0.4}, {"cnn": "never"}, {"pad": 0})}
     assert len(prints) == 4
+    assert open_source("dlib", thorough=True).fingerprint() not in prints
+    assert all("thorough" not in told for told in prints), "caches from before the setting stay good"
     assert open_source("dlib").fingerprint() == open_source(DlibLandmarks()).fingerprint()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, label
+from scipy.ndimage import binary_fill_holes, gaussian_filter, gaussian_filter1d, label
 from skimage.measure import find_contours
 
 from lib.data.faceworld import render
@@ -19,7 +19,9 @@ from lib.warp import (
     WarpParams,
     apply_warp,
     apply_warps,
+    face3d,
     geometry,
+    place,
     sample_warp_params,
 )
 from lib.warp.params import TRANSFORMS
@@ -515,6 +517,47 @@ def test_a_mask_is_one_piece_on_turned_heads():
     _, worn = apply_warps([grey] * 32, [(k, p, WarpParams(style=style)) for k, p in enumerate(points)])
     pieces = [label(mask.alpha > 0)[1] for mask in worn]
     assert pieces == [1] * 32
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_tears_a_mask_however_it_is_worn(name):
+    """Triangles found anew on each face, not on the template, once tore nine in ten chin masks to pieces."""
+    ids = range(500, 516)
+    out = render(ids, ids, size=128, what=(), yaw=60, pitch=12, roll=10)
+    points, grey = out.landmarks.numpy(), np.full((128, 128, 3), 120, np.uint8)
+    style = replace(PRESETS[name].style, max_yaw=90.0, straps=False)
+    for wear in geometry.WEAR_TYPES:
+        _, worn = apply_warps([grey] * 16, [(k, p, WarpParams(style=style, wear=wear)) for k, p in enumerate(points)])
+        masks = {k: mask.alpha > 0.5 for k, mask in enumerate(worn) if not isinstance(mask, WarpError)}
+        assert {k: label(mask)[1] for k, mask in masks.items()} == dict.fromkeys(masks, 1), wear
+        assert {k: int((binary_fill_holes(m) & ~m).sum()) for k, m in masks.items()} == dict.fromkeys(masks, 0), wear
+        if name == "mlfw":  # the rest is refused: its far side would fold
+            assert {k for k in range(16) if abs(out.pose[k, 0]) < 45} <= set(masks)
+
+
+def test_a_side_view_is_for_masks_worn_right_alone():
+    ids = range(4)
+    points = render(ids, ids, size=128, what=(), yaw=40).landmarks.numpy()
+    yaws = [face3d.estimate_pose(p) for p in points]
+    assert max(abs(pose.yaw) for pose in yaws) > 20
+    for wear in geometry.WEAR_TYPES:
+        params = WarpParams(style=PRESETS["maskthe_face"].style, wear=wear)
+        views = {place._template(params, pose) is template("surgical_blue") for pose in yaws if abs(pose.yaw) > 15}
+        assert views == {wear != "Mask"}
+
+
+def test_sixty_degrees_pass_and_a_gas_mask_ends_before():
+    ids = range(40_000, 40_100)  # not those that the limit is told of
+    out = render(ids, ids, size=64, what=(), yaw=60, pitch=12, roll=10)
+    far = [k for k in range(100) if abs(out.pose[k, 0]) > 50]
+    assert len(far) >= 12
+    grey = np.full((64, 64, 3), 120, np.uint8)
+    for name, passes in (("surgical_blue", True), ("gas", False)):
+        asked = [(n, out.landmarks[k].numpy(), WarpParams(template=name)) for n, k in enumerate(far)]
+        _, worn = apply_warps([grey] * len(far), asked)
+        refused = [mask.reason for mask in worn if isinstance(mask, WarpError)]
+        assert len(refused) <= 1 if passes else all("too far for gas: yaw" in reason for reason in refused)
+        assert passes or len(refused) == len(far)
 
 
 def wiggling(alpha, right):
