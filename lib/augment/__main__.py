@@ -14,7 +14,7 @@ DESCRIPTION = """\
 Put face masks on every photograph of a folder, on a recognition set or on labelled scenes. Step one draws a mask onto
 each face by rule (--rule-only stops there); step two lets a generator turn the drawn mask into a realistic one and
 takes back only the mask's pixels. The generator is the released model that is the default, unless --checkpoint names
-another or one that you trained.
+another or one that you trained. The released model makes white masks, whatever --masks asks for.
 
 Written to OUT:
   images/…png     the same tree, the same sizes. PNG, because outside the mask every pixel equals the original, and a
@@ -30,7 +30,8 @@ Written to OUT:
   report.html     counts, reasons, faces before and after, misses; one file, opens without a network
   run.json        options, versions, counts
   pairs/          with --pairs: pairs.csv, and texts in the style of the source
-  labels/FORMAT/  with --labels: the labels, faces with a mask as class face_mask, with the mask's box and region
+  labels/FORMAT/  with --labels: the labels, faces with a mask as class face_mask, with the mask's box and region;
+                  labels/yolo is a set that can be trained on as it is
 """
 
 EPILOG = """\

@@ -5,8 +5,8 @@ and the region of its mask:
 
     coco   keys of the annotation: mask_bbox [x, y, w, h] and mask_segmentation (compressed run lengths, of pycocotools)
     voc    in the <object>: <mask><bndbox/><polygon><pt><x/><y/></pt>…</polygon></mask>, holes as <polygon hole="1">
-    yolo   labels_seg beside labels: the mask's polygon in place of the face's box; with images/ and data.yaml a set that
-           can be trained on as it is
+    yolo   labels_seg beside labels: the mask's polygon in place of the face's box; with images/ and data.yaml a set
+           that can be trained on as it is
     wider, fddb   their lists have no classes and stay as they are; face_labels.csv beside them: image, face, label,
            width, height, mask_x, mask_y, mask_w, mask_h, mask_rle (as COCO's counts)
 """
@@ -38,12 +38,12 @@ def write_labels(
 ) -> list[Path]:
     """Write a set's labels; gives the files. The same table gives the same bytes; each file is written atomically.
 
-    In the source's own format each label file keeps its name (but see `write_yolo`), and every entry is copied as it stands in it, with all
-    that only it knows (COCO's info, licences, key points; VOC's pose; WIDER FACE's codes; FDDB's ellipses): only class,
-    the picture's name and the mask are set, and the box is the file's, whatever the table says. In another format,
-    entries are made from the table; boxes that are empty are left out, and so are, in WIDER FACE and FDDB, those
-    that are no faces. Crowds and invalid faces become `iscrowd` (COCO), `difficult` (VOC), `invalid` (WIDER FACE); YOLO
-    and FDDB have no such mark, they are left out.
+    In the source's own format each label file keeps its name (but see `write_yolo`), and every entry is copied as it
+    stands in it, with all that only it knows (COCO's info, licences, key points; VOC's pose; WIDER FACE's codes; FDDB's
+    ellipses): only class, the picture's name and the mask are set, and the box is the file's, whatever the table says.
+    In another format, entries are made from the table; boxes that are empty are left out, and so are, in WIDER FACE and
+    FDDB, those that are no faces. Crowds and invalid faces become `iscrowd` (COCO), `difficult` (VOC), `invalid` (WIDER
+    FACE); YOLO and FDDB have no such mark, they are left out.
 
     A picture is written when it has a row, a box when it has a row. Several pictures may come from one (variants): rows
     with another `image` and the same `label_file`, `label_record` and `label_entry`.

@@ -293,6 +293,8 @@ def find_pictures(in_dir: Path, out_dir: Path, options: Options | None = None) -
     faces, missing = scenes.labelled(scenes.read_scenes(in_dir, o), in_dir)
     if not faces:
         first = f" (the first: {missing[0]['file']}, {missing[0]['reason']})" if missing else ""
+        if missing and all(row["kind"] == "labels" for row in missing):
+            raise AugmentError(f"--labels {o.labels}: none of their {len(missing)} files can be read{first}")
         raise AugmentError(f"--labels {o.labels}: none of their {len(missing)} pictures is in {in_dir}{first}")
     tasks = name_tasks(list(faces), o.per_image)
     return [replace(task, labels=faces[task.source], identity="") for task in tasks]

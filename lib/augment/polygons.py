@@ -8,6 +8,7 @@ corner as joined, holes do not.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import cv2
@@ -81,6 +82,14 @@ def region_rle(region: np.ndarray) -> dict:
     """
     code = coco_mask.encode(np.asfortranarray(_inside(region)))
     return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
+def decode_rle(code: dict) -> np.ndarray:
+    """uint8 [H, W], 1 inside: the region of a run-length code, as `region_rle` gives it or with counts in bytes."""
+    counts = code["counts"].encode("ascii") if isinstance(code["counts"], str) else code["counts"]
+    with warnings.catch_warnings():  # pycocotools' own arrays are not made for NumPy 2
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return coco_mask.decode({"size": code["size"], "counts": counts})
 
 
 def signed_area(ring: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from lib.data.files import write_text
 from lib.data.images import ImageError, read_image
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lib.augment.manifest import Summary
 
 SHOWN, MISSES = 16, 24  # faces on the contact sheet, misses with a picture
+REASONS = 4  # of a kind
+BOX_COLOUR = (255, 190, 40)
 TILE_PX = 160
 ROOM = 2.2  # side of a tile, in longer sides of the face's box
 _NAME = 60  # characters of a file's name
@@ -58,6 +60,7 @@ def write_report(
     missed = failures.iloc[np.sort(rng.permutation(len(failures))[:MISSES])]
     listed = manifest[manifest["source"].isin(missed["file"])]
     where = {(row.source, row.face): (row.x, row.y, row.w, row.h) for row in listed.itertuples()}
+    boxed = summary.faces_labelled is not None  # scenes: whose mask it is must be seen
     parts = [
         f"<h1>Masks on {escape(Path(in_dir).name)}</h1>",
         f"<p>Model: {escape(summary.model)}</p>" * bool(summary.model),
@@ -66,9 +69,10 @@ def write_report(
         _section("Faces without a mask, and why", _reasons(manifest, failures)),
         _section("Which masks", _bars(masked)),
         _section(
-            f"Before and after: {len(shown)} of {len(masked)} masks, drawn by lot", _pairs(shown, in_dir, out_dir)
+            f"Before and after: {len(shown)} of {len(masked)} masks, drawn by lot",
+            _pairs(shown, in_dir, out_dir, boxed),
         ),
-        _section(f"Missed: {len(missed)} of {len(failures)}", _missed(missed, where, in_dir)),
+        _section(f"Missed: {len(missed)} of {len(failures)}", _missed(missed, where, in_dir, boxed)),
     ]
     body = "\n".join(part for part in parts if part)
     head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -98,11 +102,19 @@ def _counts(manifest: pd.DataFrame, failures: pd.DataFrame, summary: Summary) ->
 def _reasons(manifest: pd.DataFrame, failures: pd.DataFrame) -> str:
     rows = []
     for kind, count in Counter(failures["kind"]).most_common():
-        rows.append((kind, failures.loc[failures["kind"] == kind, "reason"].iloc[0], count))
+        rows.append((kind, _told(failures.loc[failures["kind"] == kind, "reason"]), count))
     left = manifest[(manifest["kind"] == "not chosen") & (manifest["variant"] == 1)]
     if len(left):
-        rows.append(("not chosen", left["reason"].iloc[0], len(left)))
-    return _table(("kind", "the first of them", "n"), rows) if rows else ""
+        rows.append(("not chosen", _told(left["reason"]), len(left)))
+    return _table(("kind", "reasons (how often)", "n"), rows) if rows else ""
+
+
+def _told(reasons: pd.Series) -> str:
+    """The reasons of a kind, the most frequent first; of those that differ in numbers alone the first."""
+    alike = reasons.groupby(reasons.str.replace(r"\d+(\.\d+)?", "0", regex=True), sort=False).agg(["first", "size"])
+    alike = alike.sort_values("size", ascending=False, kind="stable")
+    told = [f"{first} ({count})" if len(alike) > 1 else first for first, count in alike.head(REASONS).values]
+    return "; ".join(told) + (f"; and {len(alike) - REASONS} more" if len(alike) > REASONS else "")
 
 
 def _bars(masked: pd.DataFrame) -> str:
@@ -119,21 +131,27 @@ def _bars(masked: pd.DataFrame) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def _pairs(rows: pd.DataFrame, in_dir: Path, out_dir: Path) -> str:
+def _pairs(rows: pd.DataFrame, in_dir: Path, out_dir: Path, boxed: bool) -> str:
     figures = []
     for row in rows.itertuples():
-        tiles = [_tile(path, (row.x, row.y, row.w, row.h)) for path in (in_dir / row.source, out_dir / row.output)]
-        figures.append(_figure(filter(None, tiles), f"{row.source}, face {row.face}"))
+        box = (row.x, row.y, row.w, row.h)
+        before, after = (_tile(path, box, boxed) for path in (in_dir / row.source, out_dir / row.output))
+        words = f"{row.source}, face {row.face}" + ("" if before else f"; {_gone(in_dir / row.source)}")
+        figures.append(_figure(filter(None, (before, after)), words))
     return f'<div class="tiles">{"".join(figures)}</div>' * bool(figures)
 
 
-def _missed(rows: pd.DataFrame, where: dict, in_dir: Path) -> str:
+def _missed(rows: pd.DataFrame, where: dict, in_dir: Path, boxed: bool) -> str:
     figures = []
     for row in rows.itertuples():
-        tile = _tile(in_dir / row.file, where.get((row.file, row.face)))
+        tile = _tile(in_dir / row.file, where.get((row.file, row.face)), boxed)
         face = "" if row.face < 0 else f", face {row.face}"
         figures.append(_figure(filter(None, [tile]), f"{row.file}{face}: {row.reason}"))
     return f'<div class="tiles">{"".join(figures)}</div>' * bool(figures)
+
+
+def _gone(path: Path) -> str:
+    return "the original cannot be read any more" if path.is_file() else "the original is no longer in IN"
 
 
 def _figure(tiles: Iterable[str], words: str) -> str:
@@ -142,21 +160,27 @@ def _figure(tiles: Iterable[str], words: str) -> str:
     return f"<figure><div>{images}</div><figcaption>{escape(words)}</figcaption></figure>"
 
 
-def _tile(path: Path, box: tuple | None) -> str:
-    """A picture, or what is around a box in it, as a small JPEG in base64; "" where it cannot be read."""
+def _tile(path: Path, box: tuple | None, boxed: bool) -> str:
+    """A picture, or what is around a box in it, as a small JPEG in base64; "" where it cannot be read. boxed: with the
+    box drawn in."""
     try:
         pixels = read_image(path).pixels
     except (ImageError, ValueError, OSError):
         return ""
-    if box is not None and not any(pd.isna(edge) for edge in box) and min(box[2:]) > 0:
+    low, known = np.zeros(2, int), box is not None and not any(pd.isna(edge) for edge in box) and min(box[2:]) > 0
+    if known:
         x, y, w, h = map(float, box)
         reach = ROOM / 2 * max(w, h)
-        low = np.clip(np.floor((x + w / 2 - reach, y + h / 2 - reach)), 0, pixels.shape[1::-1]).astype(int)
+        near = np.clip(np.floor((x + w / 2 - reach, y + h / 2 - reach)), 0, pixels.shape[1::-1]).astype(int)
         high = np.clip(np.ceil((x + w / 2 + reach, y + h / 2 + reach)), 0, pixels.shape[1::-1]).astype(int)
-        if (high > low).all():
-            pixels = pixels[low[1] : high[1], low[0] : high[0]]
+        if (high > near).all():
+            pixels, low = pixels[near[1] : high[1], near[0] : high[0]], near
     image, buffer = Image.fromarray(pixels), io.BytesIO()
     image.thumbnail((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
+    if known and boxed:
+        scale = image.width / pixels.shape[1]
+        edges = np.clip(np.array([x - low[0], y - low[1], x + w - low[0], y + h - low[1]]) * scale, -9, TILE_PX + 9)
+        ImageDraw.Draw(image).rectangle(edges.round().tolist(), outline=BOX_COLOUR, width=2)
     image.save(buffer, "JPEG", quality=80)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 

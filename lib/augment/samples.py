@@ -99,13 +99,14 @@ def matched(faces: list[np.ndarray], boxes: tv_tensors.BoundingBoxes, told: str)
 
 
 def face_boxes(points: Sequence[np.ndarray | None], boxes: tv_tensors.BoundingBoxes | None) -> np.ndarray:
-    """float [N, 4] (x, y, w, h): where the face of each row is. Its box, unless its landmarks lie elsewhere (in a
-    person's box, say) or boxes stand askew; then the box around them. NaN where neither is known."""
-    upright = None if boxes is None else _upright(boxes)
-    found = np.full((len(points), 4), np.nan) if upright is None else upright
+    """float [N, 4] (x, y, w, h): where the face of each row is. Its box, unless its landmarks fill little of it (a
+    person's) or boxes stand askew; then the box around them. NaN without landmarks: such a box may be anything."""
+    found = np.full((len(points), 4), np.nan)
+    upright = found if boxes is None or (told := _upright(boxes)) is None else told
     for k, own in enumerate(points):
-        if own is not None and np.isfinite(own).all() and not overlap(own, found[k : k + 1])[0] >= OVERLAP:
-            found[k] = *own.min(0), *np.ptp(own, axis=0)
+        if own is not None and np.isfinite(own).all():
+            fits = overlap(own, upright[k : k + 1])[0] >= OVERLAP
+            found[k] = upright[k] if fits else (*own.min(0), *np.ptp(own, axis=0))
     return found
 
 
@@ -114,7 +115,7 @@ def _upright(boxes: tv_tensors.BoundingBoxes) -> np.ndarray | None:
     if tv_tensors.is_rotated_bounding_format(boxes.format):
         return None
     upright = v2.functional.convert_bounding_box_format(boxes, new_format="XYWH")
-    return upright.as_subclass(torch.Tensor).cpu().double().numpy().copy()
+    return upright.as_subclass(torch.Tensor).cpu().double().numpy()
 
 
 def in_order(points: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from pycocotools import mask as coco_mask
 
+from lib.augment.polygons import decode_rle
 from lib.augment.tasks import AugmentError, Labelled, face_seed
 from lib.data.detection import FORMATS, MASKED, face_classes, guess_format, read_detection
 from lib.data.files import leaves_root
@@ -245,8 +245,7 @@ def write_scenes(out_dir: Path, table: pd.DataFrame, manifest: pd.DataFrame, opt
     table = pd.concat(parts, ignore_index=True)
 
     def region_of(row: tuple) -> np.ndarray:
-        code = json.loads(regions[(row.image, row.face)])
-        return coco_mask.decode({"size": code["size"], "counts": code["counts"].encode()}) * np.uint8(255)
+        return decode_rle(json.loads(regions[(row.image, row.face)])) * np.uint8(255)
 
     paths = []
     for name in check_formats(options):

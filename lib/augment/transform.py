@@ -80,7 +80,7 @@ class MaskTransform(v2.Transform):
 
     A face that cannot be masked (turned away, too small, no landmarks) stays as it is and is counted. Of two faces the
     one with the larger box is taken for the nearer: no mask covers it, and a face whose mask it would hide for the most
-    part gets none ("hidden"). Faces without a box are where their landmarks are.
+    part gets none ("hidden"). Faces without a box are where their landmarks are, those without landmarks do not count.
 
     Args:
         p: Share of the faces to be masked, each drawn by itself.

@@ -18,6 +18,7 @@ from lib.data.images import find_picture
 from lib.data.table import BOX
 
 NOT_LISTED = "annotation of a picture that is not listed"
+NO_NAME = "its file_name is empty"
 _NONE = (float("nan"),) * 4
 
 
@@ -26,8 +27,8 @@ def read_coco(json_path: Path | str, images: Path | str | None = None) -> pd.Dat
 
     Paths are relative to `coco_root(json_path, images)`. `label` is the category's name, the id as text where no
     category has it. Besides: `crowd` (iscrowd, 0 or 1). A picture without annotations keeps a row; it, pictures that
-    are missing, listed again or named outside the root, crowds, boxes that are empty, outside, or no four numbers, and
-    annotations of pictures that are not listed (image "(id 17)") carry a reason.
+    are missing, listed again or named outside the root, crowds, boxes that are empty, outside, or no four numbers,
+    pictures without a name, and annotations of pictures that are not listed (image "(id 17)" both) carry a reason.
 
     Args:
         images: The pictures' root (default: the folder of the file, or above it where that is called annotations).
@@ -54,7 +55,9 @@ def read_coco(json_path: Path | str, images: Path | str | None = None) -> pd.Dat
     for k, entry in enumerate(content["images"]):
         name, identity = entry["file_name"], key(entry["id"])
         spellings = [name] if "\\" not in name else [name, name.replace("\\", "/")]
-        image, _, why_not = find_picture(root, folders, spellings)
+        image, why_not = f"(id {identity})", NO_NAME
+        if name.strip():
+            image, _, why_not = find_picture(root, folders, spellings)
         if identity in known:
             why_not = why_not or "image id listed again"
         known.add(identity)
@@ -97,8 +100,6 @@ def load_coco(path: Path | str) -> dict:
                 if isinstance(value, bool) or not isinstance(value, str if text else (int, str, float)):
                     expected = "a text" if text else "a number or text"
                     raise ValueError(f"{path}: {part}[{k}] needs {field}, {expected}; it has {str(value)[:60]!r}")
-                if field == "file_name" and not value:
-                    raise ValueError(f"{path}: {part}[{k}] has an empty file_name")
             if part == "annotations" and not isinstance(entry.get("category_id"), (int, str, float, type(None))):
                 raise ValueError(f"{path}: {part}[{k}] has the category_id {str(entry['category_id'])[:60]!r}")
     return content

@@ -60,9 +60,8 @@ def read_voc(root: Path | str, images: Path | str | None = None) -> pd.DataFrame
         try:
             annotation = parse_voc(root / name)
         except ValueError as error:
-            image, _, why_not = find_picture(base, folders, own)
-            detail = str(error).removeprefix(f"{root / name}")
-            rows.add(image, why_not or f"label file is damaged{detail}", None, [], **link)
+            image, _, _ = find_picture(base, folders, own)  # without its <filename> it may not be found
+            rows.add(image, f"label file is damaged{str(error).removeprefix(f'{root / name}')}", None, [], **link)
             continue
         if annotation.tag != "annotation":  # another XML file that lies about
             continue

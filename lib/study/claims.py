@@ -82,7 +82,7 @@ _FULL, _RULE = Side("nmc+noise"), Side("rule-based", "reference")
 _NMC = (("NMC − plain", Side("nmc"), Side("plain")), ("full − noise only", _FULL, Side("noise")))
 _PICKS = (Side("nmc+noise", epoch=SECOND), Side("nmc+noise", epoch=FIRST))
 PARTS = (
-    Part("C1", "full − rule-based", "critic_pass", 1, _FULL, _RULE),
+    *(Part("C1", "full − rule-based", f"critic{kind}_pass", 1, _FULL, _RULE) for kind in ("", "_grey")),
     Part("C1", "full − rule-based", "truth_nearest_l1", -1, _FULL, _RULE),
     Part("C1", "full − rule-based", "feature_fd", -1, _FULL, _RULE, decides=False),
     *(Part("C2", name, "outside_l1", -1, *sides) for name, *sides in _NMC),

@@ -26,7 +26,7 @@ from lib.study.truths import Truths, load_truths, outlines
 VERSION = 1  # raise it whenever a change here or in what is measured with changes a value
 DRAWS = 4  # of the noise, of each face; its seeds are 1000·k + face
 CRITICS = 3  # of each kind; the same for all seeds: judges do not change with what is judged
-IDENTITIES = 16  # faces whose identity is measured: dlib takes 0.05 s a face
+IDENTITIES = 12  # faces whose identity is measured: dlib takes 0.1 s a face
 SOURCES = ("rule-based", "truth", "bare", "real B")
 
 METRICS = {

@@ -60,7 +60,7 @@ class Plan:
 
 # σ: the paper's 1 and 0.2, and as far above 1 as 0.2 is below it, about.
 SIGMAS = (0.2, 1.0, 4.0)
-THREE = {"corners": 3, "filters": 3, "noise": 2}
+THREE = {"corners": 3, "filters": 3, "noise": 3}
 PLANS = {
     "smoke": Plan(4, 5, 2, {"corners": 2, "filters": 2, "noise": 1}, (1.0,), "transposed", "fp32"),
     # Batch 1 and resize-convolutions, because they gave far better pictures in the same minutes (LOG.md).

@@ -2,7 +2,8 @@
 
     data/A/rule/NAME.png  NAME.safetensors  params.json (how each mask was drawn)  faces.csv
 
-Data source `paper` has CMFD's own images instead of drawn ones.
+The soft region and the mask's box are not kept: `apply_warp` with the parameters of params.json gives them again, to
+the bit. Data source `paper` has CMFD's own images instead of drawn ones.
 """
 
 from __future__ import annotations

@@ -273,7 +273,8 @@ def main(argv: list[str] | None = None) -> int:
         paths = list_images(args.pictures)
         if not paths:
             raise ValueError(f"{args.pictures}: holds no pictures")
-        dlib = {"upsample": args.upsample, "max_side": args.detect_side, "min_score": args.min_score, "thorough": args.thorough}
+        dlib = {"upsample": args.upsample, "max_side": args.detect_side, "min_score": args.min_score}
+        dlib["thorough"] = args.thorough
         source = open_source(args.source, args.pictures, **(dlib if args.source == "dlib" else {}))
         options = {"min_eye_px": args.min_eye_px, "workers": args.workers, "progress": True}
         report = find_faces(paths, source, args.pictures, args.cache, **options)

@@ -174,8 +174,8 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 # The polygon of a mask's key points, clockwise as seen from its top left, and the triangles in it: a strip between the
-# upper and the lower edge, the same on every template and face, so that it cannot come out otherwise where an edge bends
-# the other way.
+# upper and the lower edge, the same on every template and face, so that it cannot come out otherwise where an edge
+# bends the other way.
 _POLYGON = {12: tuple(range(12)), 6: (0, 1, 2, 5, 4, 3)}
 _HALF_STRIP = {12: ((0, 1, 11), (1, 10, 11), (1, 9, 10), (1, 2, 9), (2, 8, 9)), 6: ((0, 1, 5), (1, 4, 5))}
 _RING = 0.15  # width of the ring around the polygon, in mask widths: no cloth of ours reaches out farther than 0.073
@@ -235,14 +235,15 @@ def fit_triangles(source: np.ndarray, target: np.ndarray) -> Mapping:
     else:
         raise ValueError("the triangles between the key points would fold")
     # Affine coordinates of a place in each triangle; the triangle that it lies in has none below 0.
-    matrices = np.linalg.inv(np.concatenate([here[corners], np.ones((len(corners), 3, 1))], 2))
+    matrices = np.linalg.inv(np.concatenate([here[corners], np.ones((len(corners), 3, 1))], 2)).transpose(2, 1, 0)
+    affine = np.einsum("kdt,tkc->tdc", matrices, there[corners])  # [T, 3, 2]
 
     def mapped(points: np.ndarray) -> np.ndarray:
         points = np.asarray(points, np.float64)
-        shares = np.einsum("nd,tdk->ntk", np.concatenate([points, np.ones((len(points), 1))], 1), matrices)
-        inside = shares.min(axis=2) >= -1e-9
+        places = np.concatenate([points, np.ones((len(points), 1))], 1)
+        inside = np.minimum.reduce([places @ matrix for matrix in matrices]) >= -1e-9
         which = inside.argmax(axis=1)  # the first: cloth goes before the ring
-        out = np.einsum("nk,nkd->nd", shares[np.arange(len(points)), which], there[corners[which]])
+        out = np.einsum("nd,ndc->nc", places, affine[which])
         return np.where(inside.any(axis=1)[:, None], out, -1e6)
 
     return mapped

@@ -270,7 +270,8 @@ def _faces(rows: list[tuple], shape: tuple[int, ...], name: str = "") -> list[Fa
     """The rows of one look, or rows with its name as a fourth entry, as faces, largest first."""
     rows = sorted(rows, key=lambda row: (-_size_step(row[0]), -row[2], *row[0][0]))
     return [
-        Face(_clipped(box, shape), np.float32(points), float(score), *own or (name,)) for box, points, score, *own in rows
+        Face(_clipped(box, shape), np.float32(points), float(score), *own or (name,))
+        for box, points, score, *own in rows
     ]
 
 

@@ -2,9 +2,9 @@
 
 A mix is a text such as "surgical_blue=5, cloth/floral=2, n95#333333, cloth#aa3355@0.6/stripes@0.5": items separated by
 commas, each a template, then perhaps `#rrggbb` or `#name` for a colour, `/texture`, and `=weight`, how often it comes
-relative to the others (1 where none is given). An own template's file is followed by them too: `my/mask.json#navy/dots`;
-a mask of a pack, "masks.cfg#NAME", takes them in the JSON form only. `@share` after a colour or a texture says how much of it the cloth
-takes, from 0 to 1 (1 where none is given).
+relative to the others (1 where none is given). `@share` after a colour or a texture says how much of it the cloth
+takes, from 0 to 1 (1 where none is given). An own template's file takes them too, "my/mask.json#navy/dots"; a mask of a
+pack, "masks.cfg#NAME", in the JSON form only.
 
 A colour is the cloth's ground, a texture what is printed on it. Without a colour, a built-in texture brings its own
 ground; with one, of its two colours the print has the one whose brightness is farther from the ground's, or the second

@@ -345,7 +345,7 @@ examples:
   python -m lib.augment photos masked --rule-only --masks 'mask.json=2, MaskTheFace/masks/masks.cfg#N95'
 
 a mix: NAME[#COLOUR[@SHARE]][/TEXTURE[@SHARE]][=WEIGHT], … with the cloth's colour, a print on it, how much of either
-it takes (0 to 1), and how often the mask comes: 'mask.json#aa3355@0.6/dots=2'. A pack's masks take them in the JSON form:
+it takes (0 to 1), and how often the mask comes: 'mask.json#aa3355@0.6/dots=2'. A pack's masks take them as JSON:
 '[{{"template": "MaskTheFace/masks/masks.cfg#cloth", "colour": "#aa3355", "texture": "dots", "weight": 2}}]'
 """
 

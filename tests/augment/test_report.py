@@ -1,5 +1,7 @@
 """The report: one safe file whose numbers are the manifest's."""
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 
@@ -116,3 +118,35 @@ def test_a_run_without_anything_has_a_report_too(run):
     text = write_report(root / "out", root / "in", manifest[:0], failures[:0], Summary(root / "out"), 0).read_text()
     assert "<h1>Masks on in</h1>" in text
     assert "<figure>" not in text
+
+
+def test_each_reason_of_a_kind_is_told_once(run):
+    root, manifest, _, summary = run
+    reasons = [f"the box is {k}.5 px" for k in range(5)] + ["hidden <b>"] * 2 + ["no face found in the box"]
+    reasons += [f"{word} is strange" for word in ("one", "two", "three")]
+    failures = pd.DataFrame([{"file": "01.png", "face": 0, "kind": "odd", "reason": reason} for reason in reasons])
+    page = Page(write_report(root / "out", root / "in", manifest, failures, summary, 0).read_text())
+    (row,) = [row for row in page.rows if row[0] == "odd"]
+    told = "the box is 0.5 px (5); hidden <b> (2); no face found in the box (1); one is strange (1); and 2 more"
+    assert row == ["odd", told, "11"]
+
+
+def test_an_original_that_left_is_told(run):
+    root, manifest, failures, summary = run
+    write = lambda: write_report(root / "out", root / "in", manifest, failures, summary, 0).read_text()  # noqa: E731
+    assert "no longer in IN" not in write()
+    for path in (root / "in").iterdir():
+        path.unlink()
+    assert write().count("; the original is no longer in IN</figcaption>") == SHOWN
+
+
+def test_the_box_of_a_labelled_face_is_drawn_in(tmp_path):
+    from lib.augment.report import BOX_COLOUR, _tile
+
+    Image.fromarray(np.zeros((200, 300, 3), np.uint8)).save(tmp_path / "a.png")
+    for box in ((100, 50, 40, 60), (-10, -10, 60, 60), (280, 150, 90, 90)):
+        for boxed in (False, True):
+            with Image.open(io.BytesIO(base64.b64decode(_tile(tmp_path / "a.png", box, boxed)))) as tile:
+                pixels = np.asarray(tile.convert("RGB")).astype(int)
+            found = (np.abs(pixels - BOX_COLOUR).max(2) < 120).sum()
+            assert (found > 25) if boxed else (pixels.max() == 0)

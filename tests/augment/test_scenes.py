@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from lib.augment import AugmentError, Options, augment_folder
 from lib.augment import scenes as module
+from lib.augment.polygons import decode_rle
 from lib.augment.scenes import Share, chosen, overlap, parse_share, refusal
 from lib.data.detection import face_classes, read_detection
 from lib.data.images import read_image
@@ -143,7 +143,7 @@ def test_labels_keep_boxes_and_other_classes_and_tell_the_masks(labelled, done):
         assert entry["mask_bbox"] == [row.mask_x, row.mask_y, row.mask_w, row.mask_h]
         assert entry["mask_segmentation"] == json.loads(row.mask_rle)
     codes = [json.loads(code) for code in masked.loc[masked["source"] == "two.png", "mask_rle"]]
-    both = sum(coco_mask.decode({**code, "counts": code["counts"].encode()}) for code in codes)
+    both = sum(decode_rle(code) for code in codes)
     np.testing.assert_array_equal(both, pixels(out / "regions" / "two.png") >= 128)
 
 
@@ -223,7 +223,8 @@ def test_a_landmark_cache_saves_the_second_look(labelled, done, tmp_path, monkey
     augment_folder(labelled / "images", tmp_path / "one", cached)
     monkeypatch.setattr(DlibLandmarks, "find", None)
     augment_folder(labelled / "images", tmp_path / "two", cached)
-    assert files(tmp_path / "two", ".png") == files(done[0], ".png")
+    for folder in ("images", "regions"):
+        assert files(tmp_path / "two" / folder) == files(done[0] / folder)
 
 
 def coco(root: Path, *names: str) -> Path:
@@ -261,6 +262,52 @@ def test_pictures_without_labels_are_told_and_loops_of_links_end(labelled, done,
         (tmp_path / "in" / name).write_bytes(b"\x80\x04cposix\nsystem\n.")
     summary = augment_folder(tmp_path / "in" / "images", tmp_path / "out", replace(RULE, labels=tmp_path / "in"))
     assert summary.failures["not labelled"] == 1
-    assert files(tmp_path / "out", ".png") == files(done[0], ".png")
+    for folder in ("images", "regions"):
+        assert files(tmp_path / "out" / folder) == files(done[0] / folder)
     with pytest.raises(AugmentError, match="no labels known here"):
         replace(RULE, labels=tmp_path / "in" / "labels.pkl").checked()
+
+
+def test_labels_of_which_none_can_be_read_are_told_as_such(portrait, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "set").mkdir()
+    Image.fromarray(portrait(160)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "set" / "a.xml").write_text("<annotation><object></annot")
+    with pytest.raises(AugmentError, match=r"none of their 1 files can be read .*label file is damaged, line 1"):
+        augment_folder(tmp_path / "in", tmp_path / "out", replace(RULE, labels=tmp_path / "set"))
+
+
+def test_a_picture_without_a_name_is_a_failure_not_a_stop(portrait, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(portrait(160)).save(tmp_path / "in" / "a.png")
+    labels = coco(tmp_path / "set", "", "a.png")
+    summary = augment_folder(tmp_path / "in", tmp_path / "out", replace(RULE, labels=labels))
+    assert summary.faces_masked == 1
+    failures = pd.read_csv(tmp_path / "out" / "failures.csv")
+    assert failures[["file", "kind", "reason"]].values.tolist() == [["(id 0)", "missing", "its file_name is empty"]]
+
+
+def test_a_box_outside_of_the_picture_is_told_and_no_face_found(portrait, tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    Image.fromarray(portrait(160)).save(tmp_path / "in" / "images" / "a.png")
+    (tmp_path / "in" / "labels" / "a.txt").write_text("0 1.5 .5 .3 .3\n0 0.51 0.4 .32 .4\n")
+    (tmp_path / "in" / "data.yaml").write_text("names: [face]\n")
+    summary = augment_folder(tmp_path / "in", tmp_path / "out", replace(RULE, labels=tmp_path / "in"))
+    assert (summary.faces_labelled, summary.faces_found, summary.faces_masked) == (2, 1, 1)
+    failures = pd.read_csv(tmp_path / "out" / "failures.csv")
+    assert failures[["face", "kind", "reason"]].values.tolist() == [[0, "unusable box", "box outside the picture"]]
+
+
+def test_the_box_of_a_mask_is_that_of_its_region_in_every_format(labelled, done):
+    """Also what the labels say; the manifest has the same."""
+    out, _, manifest = done
+    (path,) = (out / "labels" / "coco").rglob("*.json")
+    entries = [entry for entry in json.loads(path.read_text())["annotations"] if "mask_bbox" in entry]
+    assert len(entries) == 3
+    for entry in entries:
+        rows, columns = np.nonzero(decode_rle(entry["mask_segmentation"]))
+        x, y = int(columns.min()), int(rows.min())
+        assert entry["mask_bbox"] == [x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1]
+    told = manifest.loc[manifest["status"] == "masked", ["mask_x", "mask_y", "mask_w", "mask_h"]].astype(int)
+    assert sorted(told.values.tolist()) == sorted(entry["mask_bbox"] for entry in entries)

@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from PIL import Image
 
 from lib.data.coco import coco_root, find_coco, read_coco
 from lib.data.table import validate
@@ -101,14 +102,23 @@ def test_the_root_may_be_named(coco, touch_picture, tmp_path):
     assert (coco_root(path), coco_root(path, "x").name) == (tmp_path, "x")
 
 
+def test_a_picture_without_a_name_costs_its_row_only(tmp_path):
+    Image.new("L", (40, 30)).save(tmp_path / "a.png")
+    images = [{"id": 1, "file_name": ""}, {"id": 2, "file_name": "a.png"}, {"id": 3, "file_name": " "}]
+    entries = [{"image_id": k, "bbox": [1, 2, 3, 4]} for k in (1, 2)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": entries}))
+    table = read_coco(tmp_path / "a.json")
+    empty = "its file_name is empty"
+    assert table[["image", "reason"]].values.tolist() == [["(id 1)", empty], ["a.png", ""], ["(id 3)", empty]]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [("[]", "not laid out like COCO"), ("{", "not valid JSON"), ('{"images": {}}', "images must be a list"),
      ('{"images": [{"id": 1}]}', r"images\[0\] needs file_name"), ('{"images": [5]}', r"images\[0\] needs id"),
      ('{"images": [], "annotations": [{"id": 1}]}', r"annotations\[0\] needs image_id"),
      ('{"images": [], "categories": [{"id": 1, "name": 3}]}', "needs name, a text"),
-     ('{"images": [], "annotations": [{"image_id": 1, "category_id": []}]}', "has the category_id"),
-     ('{"images": [{"id": 1, "file_name": ""}]}', "empty file_name")],
+     ('{"images": [], "annotations": [{"image_id": 1, "category_id": []}]}', "has the category_id")],
 )  # fmt: skip
 def test_another_layout_is_told_by_file_and_entry(tmp_path, content, words):
     path = tmp_path / "a.json"

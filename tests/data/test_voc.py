@@ -105,6 +105,8 @@ def test_a_damaged_file_costs_only_its_picture(voc, touch_picture, tmp_path, con
     table = validate(read_voc(tmp_path))
     assert table["image"].tolist() == ["a.png", "b.png"]
     assert table["reason"].iloc[0].startswith("label file is damaged, line ")
+    (tmp_path / "a.png").unlink()
+    assert read_voc(tmp_path)["reason"].iloc[0] == table["reason"].iloc[0], "not that no picture was found for it"
     assert words in table["reason"].iloc[0]
     assert table["reason"].iloc[1] == ""
     with pytest.raises(ValueError, match=words) as caught:

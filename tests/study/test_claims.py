@@ -18,6 +18,7 @@ COLUMNS = ["experiment", "variant", "seed", "epoch", "metric", "value", "n", "st
 # What each kind of runs measures where every claim is true; for kinds not named, the first of "".
 TRUE = {
     "critic_pass": {"": 0.8, "rule-based": 0.1},
+    "critic_grey_pass": {"": 0.7, "rule-based": 0.1},
     "truth_nearest_l1": {"": 0.08, "rule-based": 0.14},
     "feature_fd": {"": 3.0, "rule-based": 9.0},
     "outside_l1": {"": 0.001, "plain": 0.02, "noise": 0.03},
@@ -81,6 +82,7 @@ def test_where_all_is_true_all_holds():
     ("claim", "values"),
     [
         ("C1", changed(critic_pass={"rule-based": 0.95})),  # one deciding part is enough
+        ("C1", changed(critic_grey_pass={"rule-based": 0.95})),
         ("C1", changed(truth_nearest_l1={"rule-based": 0.05})),
         ("C2", changed(outside_l1={"noise": 0.0001})),
         ("C3", changed(noise_delta_e={"nmc+noise": 0.3})),  # there, but nobody would see it

@@ -236,3 +236,17 @@ def test_the_command_says_what_is_wrong(folder, tmp_path, capsys):
     assert not (tmp_path / "l.csv").exists()
     write_png(tmp_path / "none" / "grey.png", np.full((64, 64, 3), 128, np.uint8))
     assert faces.main([str(tmp_path / "none"), str(tmp_path / "l.csv")]) == 1
+
+
+def test_ctrl_c_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    Image.new("RGB", (20, 20)).save(tmp_path / "one.png")
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(faces, "find_faces", stop)
+    assert faces.main([str(tmp_path), str(tmp_path / "out.csv"), "--cache", str(tmp_path / "kept")]) == 130
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "out.csv was not written" in told
+    assert "kept" in told
