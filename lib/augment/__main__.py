@@ -14,7 +14,8 @@ DESCRIPTION = """\
 Put face masks on every photograph of a folder, on a recognition set or on labelled scenes. Step one draws a mask onto
 each face by rule (--rule-only stops there); step two lets a generator turn the drawn mask into a realistic one and
 takes back only the mask's pixels. The generator is the released model that is the default, unless --checkpoint names
-another or one that you trained. The released model makes white masks, whatever --masks asks for.
+another or one that you trained. The released model makes white or pale masks, whatever
+--masks asks for.
 
 Written to OUT:
   images/…png     the same tree, the same sizes. PNG, because outside the mask every pixel equals the original, and a
@@ -144,6 +145,12 @@ def parser() -> argparse.ArgumentParser:
         default=default.min_score,
         help="a fainter detection counts only in a picture without a surer one; true faces mostly score above 1 "
         "(default: %(default)s)",
+    )
+    faces.add_argument(
+        "--thorough",
+        action="store_true",
+        help="let all detectors look at every picture, for groups in which some faces are small or turned; about a "
+        "second each",
     )
     faces.add_argument(
         "--landmarks",

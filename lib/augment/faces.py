@@ -31,9 +31,9 @@ class Asked:
 
 
 @functools.lru_cache(maxsize=1)
-def _source(landmarks, upsample: int, max_side: int, min_score: float, in_dir: Path, cache) -> tuple:
+def _source(landmarks, upsample: int, max_side: int, min_score: float, thorough: bool, in_dir: Path, cache) -> tuple:
     """Where faces come from, and the cache of what was found: once per process."""
-    dlib = {"upsample": upsample, "max_side": max_side, "min_score": min_score}
+    dlib = {"upsample": upsample, "max_side": max_side, "min_score": min_score, "thorough": thorough}
     source = open_source(landmarks, in_dir, **(dlib if landmarks == "dlib" else {}))
     return source, open_cache(cache, source)
 
@@ -43,7 +43,7 @@ def found_faces(task: Task, record: dict, pixels: np.ndarray, in_dir: Path, o: O
     source = task.source
     if o.landmarks == "dlib" and (share := o.detect_side / max(record["size"])) < 1:  # a miss for this is not silent
         record["notes"].append(f"{REDUCED} {share:.0%} of the size")
-    where, cache = _source(o.landmarks, o.upsample, o.detect_side, o.min_score, in_dir, o.landmark_cache)
+    where, cache = _source(o.landmarks, o.upsample, o.detect_side, o.min_score, o.thorough, in_dir, o.landmark_cache)
     found = find_in(pixels, where, Path(source).as_posix(), cache, record["source_sha256"])
     if not found:
         fail(record, "no face", where.nothing)

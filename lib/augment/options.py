@@ -22,8 +22,8 @@ __all__ = ["AugmentError", "Options", "Task", "face_seed", "find_pictures"]
 FORMAT = 4  # of the output folder; a run never goes on in a folder of another format
 
 SHAPING = (  # the outputs, in either step
-    *("seed", "largest_only", "copy_missed", "upsample", "detect_side", "min_score", "preset", "masks", "wear"),
-    *("tensors", "per_image", "originals", "identity", "share", "min_face", "max_face", "max_yaw"),
+    *("seed", "largest_only", "copy_missed", "upsample", "detect_side", "min_score", "thorough", "preset", "masks"),
+    *("wear", "tensors", "per_image", "originals", "identity", "share", "min_face", "max_face", "max_yaw"),
 )
 
 
@@ -67,6 +67,7 @@ class Options:
             there. 2048 because smaller ones lose faces of groups, and a picture that large takes longer to write.
         min_score: A fainter detection counts only in a picture without a surer one. 0.4 because badges and folds of
             cloth scored up to 0.34 beside true faces of 1.0 and more.
+        thorough: All of dlib's detectors look at every picture, see `DlibLandmarks`. Not with labels or `landmarks`.
         landmarks: Where faces come from: "dlib" (the three options above are its), FFHQ's .json, or a landmark table of
             the pictures in IN, see `lib.warp.sources.open_source`.
         landmark_cache: A folder that keeps what dlib found by the picture file's hash, for further runs; None for none.
@@ -113,6 +114,7 @@ class Options:
     upsample: int = 1
     detect_side: int = 2048
     min_score: float = 0.4
+    thorough: bool = False
     landmarks: Path | str = "dlib"
     landmark_cache: Path | str | None = None
     preset: str | None = None
@@ -168,6 +170,8 @@ class Options:
 
     def _check_uses(self) -> None:
         scenes.parse_share(self.share)
+        if self.thorough and (self.labels is not None or self.landmarks != "dlib" or self.replay is not None):
+            raise AugmentError("--thorough is for dlib on whole pictures: not with --labels, --landmarks, --replay")
         least = scenes.least_side(self)
         if self.max_face is not None and self.max_face < least:
             raise AugmentError(f"--max-face {self.max_face} lies below --min-face {least}: no face could be masked")

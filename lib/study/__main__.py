@@ -51,7 +51,11 @@ def parser() -> argparse.ArgumentParser:
     folders.add_argument("--scenes-a", metavar="DIR", help="pictures of several full faces, for the pretraining")
     folders.add_argument("--scenes-b", metavar="DIR", help="pictures of several masked faces, for the pretraining")
     paper = p.add_argument_group("--data paper")
-    paper.add_argument("--mafa", metavar="DIR", help="MAFA (MAFA-Label-Train, train-images)")
+    paper.add_argument(
+        "--mafa",
+        metavar="DIR",
+        help="MAFA (MAFA-Label-Train, train-images; and, for faces held out, MAFA-Label-Test, test-images)",
+    )
     paper.add_argument("--cmfd", metavar="DIR", help="MaskedFace-Net's CMFD")
     paper.add_argument("--ffhq", metavar="DIR", help="FFHQ, the full faces of CMFD")
     paper.add_argument("--fddb", metavar="DIR", help="FDDB with its picture archive, for the pretraining")

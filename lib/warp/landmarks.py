@@ -363,9 +363,17 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
     if suffix == ".csv":
         # Only coordinates can be missing: an image may well be named "NA".
         missing = {column: ["", "nan", "NaN"] for column in LANDMARK_COLUMNS[2:]}
-        table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=missing)
+        try:
+            table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=missing)
+        except ValueError as error:  # an open quote, other bytes than UTF-8
+            raise ValueError(f"{path}: cannot be read as CSV in UTF-8 ({' '.join(str(error).split())})") from None
     elif suffix == ".parquet":
-        table = pd.read_parquet(path)
+        try:
+            table = pd.read_parquet(path)
+        except (ValueError, OSError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from None
     else:
         raise ValueError(f"{path}: expected a landmark table in .csv or .parquet, got {suffix or 'no suffix'}")
     return _checked(table, str(path))

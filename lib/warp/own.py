@@ -290,37 +290,9 @@ def _section(config, file: Path, base: Path, name: str, sides: dict | None = Non
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def preview(mask: Template, path_or_name: str, size: int = 256) -> np.ndarray:
-    """A picture to judge a template by: uint8 [size, 4·size, 3], the template with its points and the mask on three
-    faces of the face world, frontal and turned by 30° to both sides."""
-    import cv2
-
-    from lib.data.faceworld import render
-    from lib.warp.params import WarpParams
-    from lib.warp.wear import apply_warps
-
-    h, w = mask.rgba.shape[:2]
-    scale = 0.92 * size / max(h, w)
-    small = cv2.resize(mask.rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.float32)
-    sheet = np.full((size, size, 3), 205, np.float32)
-    y, x = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
-    part = sheet[y : y + small.shape[0], x : x + small.shape[1]]
-    part += small[..., 3:] / 255 * (small[..., :3] - part)
-    sheet = np.ascontiguousarray(sheet.astype(np.uint8))
-    for place in mask.points * scale + (x, y):
-        cv2.circle(sheet, [round(float(v)) for v in place], 4, (208, 32, 48), -1, cv2.LINE_AA)
-    poses = [render([7], [seed], size=size, what=("full",), yaw=40, pitch=4, roll=4) for seed in _SEEDS]
-    faces = [(r.full[0].permute(1, 2, 0) * 255).round().byte().numpy() for r in poses]
-    asked = [(k, r.landmarks[0].numpy(), WarpParams(template=path_or_name)) for k, r in enumerate(poses)]
-    return np.concatenate([sheet, *apply_warps(faces, asked)[0]], axis=1)
-
-
-_SEEDS = (1, 2, 3)
-
-
 def _parse_points(text: str) -> dict:
     out = {}
-    for part in text.replace("\n", " ").split():
+    for part in text.split():
         name, _, place = part.partition("=")
         try:
             x, y = (float(v) for v in place.split(","))
@@ -360,8 +332,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     commands = p.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make", help="write a template's JSON file")
-    make.add_argument("picture", type=Path)
-    make.add_argument("json", type=Path)
+    for name in ("picture", "json"):
+        make.add_argument(name, type=Path)
     make.add_argument("--points", required=True, help="name=x,y …, px of the picture; see below")
     make.add_argument("--surface", default="drape", help="drape, cup, fold, beak or half (default: drape)")
     make.add_argument("--background", help="colour to take out of a picture without transparency")
@@ -379,7 +351,7 @@ def main(argv: list[str] | None = None) -> int:
             except TemplateError as error:
                 raise TemplateError(f"{args.json} was not written: {error}") from None
         elif args.command == "check":
-            from lib.warp.templates import template
+            from lib.warp.templates import preview, template
 
             mask = template(args.template)
             write_png(args.png, preview(mask, args.template))
@@ -390,8 +362,8 @@ def main(argv: list[str] | None = None) -> int:
             for name in pack_names(args.root):
                 try:
                     mask = read_pack(args.root, [name])[name]
-                    views = [side for side in ("left", "right") if getattr(mask, side) is not None]
-                    print(f"{file}#{name}" + (f"  with {' and '.join(views)} view" if views else ""))
+                    views = " and ".join(side for side in ("left", "right") if getattr(mask, side) is not None)
+                    print(f"{file}#{name}" + f"  with {views} view" * bool(views))
                 except TemplateError as error:
                     bad += 1
                     print(f"not usable: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from lib.warp import own
+from lib.warp import own, templates
 from lib.warp.sheet import KEY_POINTS, SIX_POINTS
 from lib.warp.templates import template
 
@@ -88,7 +88,7 @@ class PointPicker(anywidget.AnyWidget):
             try:
                 file = own.save_template(Path(folder) / "try.json", self.source.resolve(), self.named(), **self.fields)
                 mask = template(str(file))
-                self.preview, self.message = _data_url(own.preview(mask, str(file), 192)), ""
+                self.preview, self.message = _data_url(templates.preview(mask, str(file), 192)), ""
             except own.TemplateError as error:
                 self.preview, self.message = "", _told(error)
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from lib.augment import AugmentError, Options, augment_folder
 from lib.augment.journal import NAME
+from lib.augment.laying import lay_masks
 from lib.data.images import read_image
 from lib.warp import (
     WarpParams,
@@ -195,8 +196,9 @@ def test_overlapping_masks_are_replayed_in_the_manifests_order(faces, plain, tmp
     kept = landmarks_array(read_landmarks(tmp_path / "out" / "landmarks.csv"))
 
     def replay(rows):
-        asked = [(0, kept[row.face], WarpParams.from_dict(json.loads(row.params))) for row in rows.itertuples()]
-        return apply_warps([read_image(faces / "one.png").pixels], asked)[0][0]
+        asked = [(kept[row.face], WarpParams.from_dict(json.loads(row.params))) for row in rows.itertuples()]
+        boxes = manifest[["x", "y", "w", "h"]].to_numpy(float)
+        return lay_masks(read_image(faces / "one.png").pixels, asked, boxes, rows["face"].tolist())[0]
 
     written = pixels(tmp_path / "out" / "images" / "one.png")
     assert np.array_equal(replay(manifest.sort_values("order")), written)

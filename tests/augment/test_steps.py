@@ -224,3 +224,17 @@ def test_masks_of_labelled_faces_leave_a_nearer_one_alone(tmp_path, portrait, mo
     np.testing.assert_array_equal(pixels(tmp_path / "out/images/two.png")[inside], wall[inside])
     assert not pixels(tmp_path / "out/regions/two.png")[inside].any()
     assert pixels(tmp_path / "out/regions/two.png").any()
+
+
+def test_a_thorough_look_masks_a_small_face_beside_a_large_one(tmp_path):
+    from skimage.data import astronaut
+
+    wall = np.full((256, 400, 3), 110, np.uint8)
+    large, small = (Image.fromarray(part).resize((side, side)) for part, side in
+                    ((astronaut(), 256), (astronaut()[:256, 90:346], 70)))  # fmt: skip
+    wall[:, :256], wall[90:160, 310:380] = large, small
+    Image.fromarray(wall).save(tmp_path / "wall.png")
+    once, all_looks = (
+        step_one(task("wall.png"), tmp_path, replace(RULE, thorough=thorough), None) for thorough in (False, True)
+    )
+    assert (len(once.faces), len(all_looks.faces)) == (1, 2)
