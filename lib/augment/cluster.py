@@ -33,6 +33,7 @@ SETTINGS = {  # of the cluster that is started here
     "distributed.scheduler.allowed-failures": 1,
     "distributed.deploy.lost-worker-timeout": "30s",  # a busy machine needs long to start a process
     "distributed.admin.tick.limit": "1h",  # reading a large picture holds the interpreter: no reason to warn
+    "distributed.worker.profile.enabled": False,  # its samples of an hour are some 300 MB a worker
 }
 NO_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C is this process's business
 
