@@ -149,8 +149,8 @@ def parser() -> argparse.ArgumentParser:
     faces.add_argument(
         "--thorough",
         action="store_true",
-        help="let all detectors look at every picture, for groups in which some faces are small or turned; about a "
-        "second each",
+        help="let all detectors look at every picture, for groups in which some faces are small or turned: finds more, "
+        "not all; about a second more at 256², six at 2000 px",
     )
     faces.add_argument(
         "--landmarks",

@@ -302,6 +302,7 @@ def main(argv: list[str] | None = None) -> int:
         f"--count must be at least 1, got {args.count}": args.count < 1,
         f"--seed must be at least 0, got {args.seed}": args.seed < 0,
         "--images and --landmarks belong together, only one is given": bool(args.images) != bool(args.landmarks),
+        f"--landmarks: {args.landmarks} is not there": bool(args.landmarks) and not args.landmarks.is_file(),
     }
     if faults := [text for text, holds in wrong.items() if holds]:
         print(f"lib.study.regions_check: {faults[0]}", file=sys.stderr)
@@ -332,7 +333,10 @@ def main(argv: list[str] | None = None) -> int:
     write_png(args.out / "worst.png", worst_sheet(faces, table, cases))
     facts = {
         **{name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()},
-        "faces": len(faces.full),
+        "count": len(faces.full),
+        "cases": list(cases),
+        "looks": list(looks),
+        "qualities": list(qualities),
         "machine": platform.platform(),
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -37,7 +37,7 @@ CMFD_POSE = {"yaw": 25.0, "pitch": 5.0, "roll": 4.0}
 WIDE_POSE = {"yaw": 60.0, "pitch": 15.0, "roll": 15.0}
 # A hand-picker of the face world keeps light surgical masks without visible pitch or roll; limits in degrees, ours.
 PICK_PITCH, PICK_ROLL = 7.0, 6.0
-NO_TEST_PART = "MAFA's test part is not there: held-out faces are taken out of set B"
+NO_TEST_PART = "of MAFA's test part labels or pictures are not there: held-out faces are taken out of set B"
 REFERENCE_SIZE = 256  # the paper's picture size: its limit of 60 px is scaled to the study's size in the face world
 
 

@@ -255,7 +255,8 @@ def _config(root: Path) -> tuple[configparser.ConfigParser, Path]:
     tries = [root] if root.is_file() else [root / "masks" / "masks.cfg", root / "masks.cfg"]
     file = next((t for t in tries if t.is_file()), None)
     if file is None:
-        raise TemplateError(f"{root}: no MaskTheFace pack there (looked for {' and '.join(map(str, tries))})")
+        hint = "; a pack's mask takes colour and print in the JSON form, see --help" if "#" in str(root) else ""
+        raise TemplateError(f"{root}: no MaskTheFace pack there (looked for {' and '.join(map(str, tries))}){hint}")
     config = configparser.ConfigParser(interpolation=None, strict=False)
     config.optionxform = str
     try:

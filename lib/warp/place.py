@@ -32,6 +32,7 @@ _MARGIN_PX = 3
 _ROWS = 96  # places are padded to a multiple of this, so that sums are rounded the same in any company
 _CANVAS_STEP = 32  # px
 _SURFACE_YAW = {"half": 45.0}  # degrees; cartridges are drawn flat, beyond that they would be seen from the side
+_SIX_POINTS_WORN_YAW = 35.0  # degrees: six points say nothing of a far jaw, past which a lowered mask would hang
 _SIDE_VIEW_YAW = 13.0  # degrees; MaskTheFace's limit
 
 
@@ -106,6 +107,9 @@ def place_all(faces: list[tuple[np.ndarray, WarpParams, tuple[int, int]]]) -> li
                     raise WarpError(told, "turned too far")
                 ready.append((k, seen, pose))
             else:
+                if params.style.key_points == 6 and params.wear != "Mask" and abs(pose.yaw) > _SIX_POINTS_WORN_YAW:
+                    told = f"yaw {pose.yaw:+.0f}°, limit {_SIX_POINTS_WORN_YAW:g}° for {params.wear} by six points"
+                    raise WarpError(f"face turned too far: {told}", "turned too far")
                 out[k] = _place_flat(seen, pose, params, shape)
         except WarpError as error:
             out[k] = error
@@ -354,6 +358,9 @@ def _flat_grid(goals, points, transform, window, canvas) -> geometry.CoarseGrid:
             grid = geometry.coarse_grid(lambda places: geometry.apply_homography(matrix, places), window, _FLAT_NODES)
             if (grid.jacobian > 0).all():  # its sign changes at the horizon, which must not cross the window
                 return grid
+            raise WarpError(
+                f"a {transform} through the mask's points would fold it on this face; another preset may do"
+            )
     except ValueError as error:
         raise WarpError(f"landmarks: {error}") from None
     raise WarpError("landmarks: the mask would fold over itself (jaw, nose and chin are not in the order of a face)")
