@@ -23,6 +23,7 @@ from pathlib import Path
 
 from lib.augment.options import AugmentError, Task, tensor_path
 from lib.augment.tasks import changes
+from lib.data.detection import FORMATS
 from lib.data.files import sha256
 
 NAME = ".journal.jsonl"
@@ -202,8 +203,10 @@ class Journal:
         self.done = done
 
     def _listed(self) -> set[str]:
-        """The files that manifest.csv tells of, and those of --pairs."""
+        """The files that manifest.csv tells of, those of --pairs, and the labels in each format's folder."""
         found = {f"pairs/{path.name}" for path in self.out_dir.glob("pairs/pairs*") if path.suffix in (".csv", ".txt")}
+        for folder in (self.out_dir / "labels" / name for name in FORMATS):
+            found |= {path.relative_to(self.out_dir).as_posix() for path in folder.rglob("*") if path.is_file()}
         with (
             contextlib.suppress(OSError, ValueError, csv.Error),
             open(self.out_dir / "manifest.csv", encoding="utf-8", newline="") as file,

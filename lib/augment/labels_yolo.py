@@ -133,9 +133,25 @@ def _made(rows: list[tuple], numbers: dict[str, int]) -> list[str]:
         if ignored(row):
             continue
         _needs_size(row)
-        centre = (row.x + row.w / 2) / row.width, (row.y + row.h / 2) / row.height
-        lines.append(_line(numbers[row.label], [*centre, row.w / row.width, row.h / row.height]))
+        if shares := _shares(row):
+            lines.append(_line(numbers[row.label], shares))
     return lines
+
+
+def _shares(row: tuple) -> list[float] | None:
+    """Centre, width and height in shares of the picture. Trainers pass over a whole picture for one centre outside of
+    it, or a box larger than it: such a box is cut to the picture, and left out (None) where nothing of it is there."""
+    left, top, right, bottom = row.x, row.y, row.x + row.w, row.y + row.h
+    centre = (row.x + row.w / 2) / row.width, (row.y + row.h / 2) / row.height
+    shares = [*centre, row.w / row.width, row.h / row.height]
+    if all(0 <= share <= 1 for share in shares):
+        return shares
+    left, right = (min(max(edge, 0.0), row.width) for edge in (left, right))
+    top, bottom = (min(max(edge, 0.0), row.height) for edge in (top, bottom))
+    if right <= left or bottom <= top:
+        return None
+    width, height = (right - left) / row.width, (bottom - top) / row.height
+    return [(left + right) / 2 / row.width, (top + bottom) / 2 / row.height, width, height]
 
 
 def _segment(row: tuple, region_of: RegionOf, numbers: dict[str, int]) -> str:

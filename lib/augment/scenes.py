@@ -107,6 +107,9 @@ def labelled(table: pd.DataFrame, in_dir: Path) -> tuple[dict[str, tuple[Labelle
             missing.append({"file": image, "face": -1, "kind": kind, "reason": reason})
             continue
         pictures[image] = tuple(_labelled(row) for row in rows if row.kind)
+        # Entries whose box is no four numbers; a row without an entry says that the picture has no face.
+        lost = [row for row in rows if row.label_entry >= 0 and np.isnan(row.w)]
+        missing += [{"file": image, "face": row.face, "kind": UNUSABLE, "reason": row.reason} for row in lost]
     return pictures, missing
 
 

@@ -161,6 +161,8 @@ def test_a_damaged_first_line_is_refused_and_force_removes_what_tables_list(out,
     (out / "manifest.csv").write_text(rows)
     (out / "pairs").mkdir()
     (out / "pairs" / "pairs.csv").write_text("x")
+    (out / "labels" / "voc").mkdir(parents=True)
+    (out / "labels" / "voc" / "a.xml").write_text("x")
     (out / "mine.txt").write_text("mine")
     with pytest.raises(AugmentError, match=r"\.journal\.jsonl: damaged, .* --force"):
         Journal(out, PRINT)

@@ -88,6 +88,16 @@ def test_files_of_its_own(tmp_path):
         "train": "val.txt", "val": "val.txt", "names": {0: "face", 1: "face_mask"}}  # fmt: skip
 
 
+def test_a_box_beyond_the_picture_is_cut_or_left_out(tmp_path):
+    """A trainer passes over a whole picture for one number outside of 0 to 1."""
+    size = {"image": "a.png", "label": "face", "width": 40, "height": 20}
+    boxes = [(30, 10, 40, 20), (-30, 0, 40, 20), (50, 0, 9, 9), (1e19, 0, 5, 5), (-10, -5, 100, 50)]
+    rows = [size | dict(zip("xywh", map(float, box)), face=k) for k, box in enumerate(boxes)]
+    write_labels("yolo", tmp_path, box_table(rows), lambda row: None)
+    lines = (tmp_path / "labels" / "a.txt").read_text().splitlines()
+    assert lines == ["0 0.875 0.75 0.25 0.5", "0 0.125 0.5 0.25 1.0", "0 0.5 0.5 1.0 1.0"]
+
+
 def trained_on(root) -> dict[str, dict[str, str]]:
     """What a trainer finds by data.yaml alone: of train and val each picture's text, by its rule for paths."""
     content, found = yaml.safe_load((root / "data.yaml").read_text()), {}

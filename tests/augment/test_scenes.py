@@ -299,6 +299,20 @@ def test_a_box_outside_of_the_picture_is_told_and_no_face_found(portrait, tmp_pa
     assert failures[["face", "kind", "reason"]].values.tolist() == [[0, "unusable box", "box outside the picture"]]
 
 
+def test_a_box_without_numbers_is_a_failure(portrait, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(portrait(160)).save(tmp_path / "in" / "a.png")
+    labels = coco(tmp_path / "set", "a.png")
+    told = json.loads(labels.read_text())
+    for box in ([float("nan"), 1, 2, 3], [1, 1, None, 3]):
+        told["annotations"].append(told["annotations"][0] | {"id": 90 + len(told["annotations"]), "bbox": box})
+    labels.write_text(json.dumps(told))
+    assert augment_folder(tmp_path / "in", tmp_path / "out", replace(RULE, labels=labels)).faces_masked == 1
+    failures = pd.read_csv(tmp_path / "out" / "failures.csv")
+    assert failures["kind"].tolist() == ["unusable box"] * 2
+    assert failures["face"].tolist() == [1, 2]
+
+
 def test_the_box_of_a_mask_is_that_of_its_region_in_every_format(labelled, done):
     """Also what the labels say; the manifest has the same."""
     out, _, manifest = done

@@ -135,7 +135,7 @@ def test_the_command_writes_tables_and_a_sheet(tmp_path, capsys):
     assert table["outline"].min() > 0.85
     for name in ("by_case", "by_look", "by_subsampling"):
         assert pd.read_csv(tmp_path / f"{name}.csv")["pictures"].sum() == len(table)
-    assert json.loads((tmp_path / "facts.json").read_text())["faces"] == 2
+    assert json.loads((tmp_path / "facts.json").read_text())["count"] == 2
     with Image.open(tmp_path / "worst.png") as shown:
         assert shown.size == (5 * 256, 2 * (256 + regions_check._BAND))
         band = np.asarray(shown)[: regions_check._BAND]
