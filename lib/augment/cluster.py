@@ -2,6 +2,7 @@
 
 What they do is in `lib.augment.flow`. Dask's resources say who does what: step two goes to the workers that offer
 `STEP2` (where nobody does, to one on this machine), step one to those that offer `STEP1` (where nobody does, to all).
+Processes started here do both on a CPU, and step one alone beside a GPU.
 """
 
 import contextlib
@@ -106,7 +107,7 @@ class Cluster:
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
                     scheduler_kwargs={"dashboard": self.options.dashboard},
-                    resources={"STEP1": 1},
+                    resources={"STEP1": 1} | ({"STEP2": 1} if self._on_cpu() else {}),
                     memory_limit=0,  # none: the window bounds what is held, one large picture is no reason to kill
                     preload=[NO_INTERRUPT],
                     silence_logs=logging.CRITICAL,  # what goes wrong for good comes back as an exception or a crash
@@ -117,6 +118,15 @@ class Cluster:
             f"the workers of this machine died while they started, {STARTS} times over ({said}); is there enough "
             "memory? Fewer --workers need less, --workers 0 does without"
         )
+
+    def _on_cpu(self) -> bool:
+        """Whether the workers of this machine do step two themselves: one process per core beats one with all cores. A
+        GPU is one, and belongs to the worker in this process."""
+        if not self.two_steps:
+            return False
+        from lib.gan.config import pick_device
+
+        return pick_device(self.options.device).type == "cpu"
 
     def _workers(self) -> dict[str, dict]:
         return self.client.scheduler_info(n_workers=-1)["workers"]

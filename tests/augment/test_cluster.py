@@ -164,6 +164,8 @@ def test_an_output_that_cannot_be_written_ends_the_run_in_one_line(faces, there,
 def test_who_does_step_two(faces, elsewhere, there, checkpoint, tmp_path):
     """The worker that offers it, and only there the network is loaded."""
     options = replace(there, rule_only=False, checkpoint=checkpoint)
+    with Client(elsewhere.scheduler_address, set_as_default=False) as client:
+        client.wait_for_workers(3, timeout=60)  # a test before may have killed one, which comes back
     augment_folder(faces, tmp_path / "out", options)
 
     def loaded():
