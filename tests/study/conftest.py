@@ -136,7 +136,7 @@ class WidgetPage:
         self.page.wait_for_function("window.waiting === 0")
         assert not self.errors, self.errors
 
-    def until(self, there, seconds=10):
+    def until(self, there, seconds=30):
         """Take in what Python changes by itself, until `there()` holds."""
         for _ in range(int(seconds * 20)):
             held = there()
