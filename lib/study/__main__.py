@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from lib.data.files import read_json
 from lib.study.config import DATA_SOURCES, PROFILES, StudyError
+from lib.study.processes import stoppable
 from lib.warp import PRESETS
 
 
@@ -68,27 +68,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which what runs here takes as it takes Ctrl-C: kernels are stopped, the study notes it."""
-
-
-def _terminate(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough; a second would cut the tidying short
-    raise _Terminated
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Returns 0 when every notebook finished, 1 when one failed (or, with --strict, warned), 2 when
     nothing could start, 130 when Ctrl-C stopped it, 143 when SIGTERM did."""
     args = parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return _run(args)
-    except KeyboardInterrupt as error:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 143 if isinstance(error, _Terminated) else 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return stoppable(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:

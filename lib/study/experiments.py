@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -28,6 +27,7 @@ from lib.study.config import DATA_SOURCES, PROFILES, STAGES, StudyError
 from lib.study.datasets import train_data, train_rows
 from lib.study.outputs import Progress
 from lib.study.plans import REFERENCE, Case, case_config, cases_of
+from lib.study.processes import stoppable
 from lib.study.runner import Task, read_result, run_tasks, state_of
 from lib.study.runs import Study, find_study, open_study
 
@@ -211,31 +211,16 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, taken as Ctrl-C is: no process is left behind."""
-
-
-def _terminate(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Returns 0 when every case finished or diverged, 1 when one failed, 2 when nothing could start,
     130 when Ctrl-C stopped it, 143 when SIGTERM did."""
     args = parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         with redirect_stderr(Progress(sys.stderr)):  # a line a minute where there is no terminal
-            return _run(args)
+            return stoppable(lambda: _run(args))
     except (StudyError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as error:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 143 if isinstance(error, _Terminated) else 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(args: argparse.Namespace) -> int:

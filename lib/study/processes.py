@@ -21,6 +21,28 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 IDLE_S = 10.0
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough; a second would cut the tidying short
+    raise _Terminated
+
+
+def stoppable(command: Callable[[], int]) -> int:
+    """The exit status of a command that SIGTERM stops as Ctrl-C does, so that what runs in it is tidied up and no
+    process is left behind: 130 after Ctrl-C, 143 after SIGTERM."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return command()
+    except KeyboardInterrupt as error:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 143 if isinstance(error, _Terminated) else 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Died(RuntimeError):
     """The process that held a task ended before the task did."""
 
