@@ -64,10 +64,11 @@ class TrainData:
             masks, images = getattr(self, name), getattr(self, of)
             if masks is not None and (images is None or len(masks) != len(images)):
                 raise ValueError(f"TrainData.{name}: expected one per image of {of}, got {len(masks)}")
-        if cfg.lambda_nmc > 0 and self.non_mask is None:
-            raise ValueError(
-                f"lambda_nmc is {cfg.lambda_nmc} but TrainData.non_mask is None: compute the tensors first"
-            )
+        for name in ("lambda_nmc", "lambda_attention"):
+            if getattr(cfg, name) > 0 and self.non_mask is None:
+                raise ValueError(
+                    f"{name} is {getattr(cfg, name)} but TrainData.non_mask is None: compute the tensors first"
+                )
 
 
 def resident(data: TrainData, device: torch.device) -> TrainData:

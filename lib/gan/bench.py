@@ -77,7 +77,7 @@ def plain_step(model: Model, batch: Batch, cfg: TrainConfig, step: int) -> torch
 
 def plain_model(cfg: TrainConfig, device: torch.device) -> Model:
     """The model of `plain_step`: the same weights, Adam as torch builds it."""
-    model = Model(replace(cfg, compile=False), device)
+    model = Model(replace(cfg, compile=False, graphs=False), device)
     adam = {"lr": cfg.lr, "betas": cfg.betas}
     model.opt_G = torch.optim.Adam(model.named_parameters(GENERATORS).values(), **adam)
     model.opt_D = torch.optim.Adam(model.named_parameters(DISCRIMINATORS).values(), **adam)
@@ -99,7 +99,7 @@ def step_flops(cfg: TrainConfig) -> int:
     Joining passes does not change the number, and noise, norms and Adam are left out: below a thousandth.
     """
     device = torch.device("meta")
-    model = Model(replace(cfg, noise=NoiseConfig(), compile=False), device)
+    model = Model(replace(cfg, noise=NoiseConfig(), compile=False, graphs=False), device)
     images = torch.empty(cfg.batch_size, 3, cfg.size, cfg.size, device=device)
     non_mask = torch.ones(cfg.batch_size, 1, cfg.size, cfg.size, dtype=torch.bool, device=device)
     with FlopCounterMode(display=False) as counter:
@@ -161,12 +161,14 @@ def _steps(model: Model, step: Callable, cfg: TrainConfig, data: TrainData, numb
 
 def _variants(cfg: TrainConfig) -> dict[str, tuple[Callable, Callable, TrainConfig]]:
     """Name → how its model is made, its step, its configuration."""
-    fp32 = replace(cfg, precision="fp32", compile=False)
+    fp32 = replace(cfg, precision="fp32", compile=False, graphs=False)
     variants = {"plain": (plain_model, plain_step, fp32), "ours, fp32": (Model, train_step, fp32)}
-    if cfg.precision != "fp32":
-        variants[f"ours, {cfg.precision}"] = (Model, train_step, replace(cfg, compile=False))
-    if cfg.compile:
-        variants[f"ours, {cfg.precision}, compiled"] = (Model, train_step, cfg)
+    settings = {"": {}, ", graphs": {"graphs": True}, ", compiled": {"compile": True}}
+    settings[", compiled, graphs"] = {"compile": True, "graphs": True}
+    for name, fields in settings.items():
+        config = replace(fp32, precision=cfg.precision, **fields)
+        if config != fp32 and config.compile <= cfg.compile and config.graphs <= cfg.graphs:
+            variants[f"ours, {cfg.precision}{name}"] = (Model, train_step, config)
     return variants
 
 
@@ -213,6 +215,9 @@ def parser() -> argparse.ArgumentParser:
         help="of the fast variant; auto: bf16 where the device computes in it (default)",
     )
     p.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="auto: on a GPU (default)")
+    p.add_argument(
+        "--graphs", choices=("auto", "on", "off"), default="auto", help="CUDA graphs; auto: on a GPU (default)"
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     p.add_argument("--only", help=argparse.SUPPRESS)
     return p
@@ -240,6 +245,7 @@ def _plan(args: argparse.Namespace) -> tuple[torch.device, TrainConfig, int]:
         noise=NoiseConfig((0, 1, 0.2)),
         precision=pick_precision(device) if args.precision == "auto" else args.precision,
         compile=args.compile == "on" or (args.compile == "auto" and cuda),
+        graphs=args.graphs != "off" and cuda,
         device=args.device,
     )
     return device, cfg, steps if args.steps is None else args.steps
@@ -278,7 +284,7 @@ def main(argv: list[str] | None = None) -> int:
         ms, gib = row["seconds"] * 1e3, row["peak_bytes"] / 2**30
         share = f"  {row['share_of_ceiling']:.0%} of the bf16 ceiling" if ceiling else ""
         print(
-            f"{variant:<22}{ms:9.1f} ms a step ±{row['spread'] / 2:.0%}{row['images_per_s']:9.1f} images/s"
+            f"{variant:<27}{ms:9.1f} ms a step ±{row['spread'] / 2:.0%}{row['images_per_s']:9.1f} images/s"
             f"{row['ratio']:7.2f} × plain{gib:7.2f} GiB at most{share}"
         )
     if ceiling:

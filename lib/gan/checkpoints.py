@@ -1,7 +1,8 @@
 """Checkpoints of a stage: weights as safetensors, everything else as JSON, written whole or not at all.
 
     checkpoints/epoch_0313/
-        net_G_AB.safetensors  net_G_BA…  net_D_A…  net_D_B…   each with its config: one file can be loaded alone
+        net_G_AB.safetensors  net_G_BA…  net_D_A…  net_D_B…   each with its config: one file can be loaded alone; of
+                                                               other methods than the paper's (see methods) their own
         trainer.safetensors                                    optimisers and image pools; only in the newest two
         meta.json                                              format, config, epoch, step, parent, SHA-256 of each file
                                                                and of meta.json's own content
@@ -27,11 +28,16 @@ from lib.data.files import read_json, sha256, write_json
 from .batches import TrainData
 from .config import TrainConfig
 from .disk import DiskError, free_bytes, human, writing
-from .networks import Discriminator, Generator
+from .method_parts import IdentityNet, PatchProjection, PlainGenerator, RegionNet
+from .methods import METHODS
+from .networks import AVERAGE, Discriminator, Generator
 from .records import strip_bytes
 
 FORMAT = 1
 NETWORKS = {"net_G_AB": Generator, "net_G_BA": Generator, "net_D_A": Discriminator, "net_D_B": Discriminator}
+KINDS = {
+    kind.__name__: kind for kind in (Generator, Discriminator, PlainGenerator, PatchProjection, RegionNet, IdentityNet)
+}
 TRAINER = "trainer.safetensors"
 WITH_TRAINER = 2  # the newest, and one to fall back to
 _HEADER = 110  # bytes that a tensor's entry takes in a safetensors file, its name included, within a tenth or so
@@ -128,13 +134,18 @@ def size_estimate(cfg: TrainConfig, data: TrainData) -> dict[str, int]:
     two until it is pruned. A checkpoint's pools hold what its own number of steps has put there.
     """
     with torch.device("meta"):  # shapes only, no memory
-        networks = (Generator(cfg.ngf, cfg.n_blocks, upsampling=cfg.upsampling), Discriminator(cfg.ndf))
-    sizes = [parameter.numel() for net in networks for parameter in net.parameters()] * 2
-    weights = 4 * sum(sizes) + _HEADER * len(sizes)
+        networks = METHODS[cfg.method].make(cfg)
+    all_sizes = {name: [parameter.numel() for parameter in net.parameters()] for name, net in networks.items()}
+    weights = sum(4 * sum(sizes) + _HEADER * len(sizes) for sizes in all_sizes.values())
+    idle = ("net_G_BA", "net_D_A") if cfg.one_sided else ()
+    sizes = [size for name, of in all_sizes.items() if name not in idle for size in of]
+    if cfg.average:
+        weights += 4 * sum(all_sizes["net_G_AB"]) + _HEADER * len(all_sizes["net_G_AB"])
     optimisers = 4 * (2 * sum(sizes) + len(sizes)) + 3 * _HEADER * len(sizes)
     seen = cfg.batch_size * cfg.steps_in_epoch(len(data.A), len(data.B))  # fakes an epoch makes for either pool
     stored = [min(cfg.pool_size, seen * passes) for passes in range(1, len(cfg.epochs) + 1)]
-    trainers = [optimisers + 4 * 2 * count * 3 * cfg.size**2 for count in stored]
+    pools = 1 if cfg.one_sided else METHODS[cfg.method].pools
+    trainers = [optimisers + 4 * pools * count * 3 * cfg.size**2 for count in stored]
     samples = len(cfg.epochs) * strip_bytes(data, cfg)
     at_end = len({*cfg.keep_epochs, *cfg.epochs[-WITH_TRAINER:]}) * weights + sum(trainers[-WITH_TRAINER:]) + samples
     before = slice(-WITH_TRAINER - 1, -WITH_TRAINER)  # one epoch, or none where all are the newest
@@ -235,7 +246,7 @@ def newest_usable(
     return (folder, meta) if folder else None
 
 
-def load_network(path: Path, device: torch.device | str = "cpu") -> Generator | Discriminator:
+def load_network(path: Path, device: torch.device | str = "cpu") -> torch.nn.Module:
     """Build the network that a net_*.safetensors file describes and load its weights.
 
     Raises CheckpointError for a missing or damaged file, or one that this package did not write.
@@ -246,19 +257,24 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> Generator | 
     note = json.loads(note["network"])
     if note["format"] != FORMAT:
         raise CheckpointError(f"{path}: expected checkpoint format {FORMAT}, got {note['format']}")
-    net = {"Generator": Generator, "Discriminator": Discriminator}[note["kind"]].from_config(note["config"])
+    if note["kind"] not in KINDS:
+        raise CheckpointError(f"{path}: expected {', '.join(KINDS)}, got a {note['kind']}; another version wrote it")
+    net = KINDS[note["kind"]].from_config(note["config"])
     _assign(net, tensors, path)
     return net.to(device)
 
 
 def load_weights(networks: dict[str, torch.nn.Module], folder: Path) -> None:
-    """Copy all four networks' weights out of a checkpoint into networks that are already built.
+    """Copy all networks' weights out of a checkpoint into networks that are already built.
 
+    A mean that the checkpoint does not have starts at its net_G_AB.
     Raises CheckpointError where the checkpoint is damaged or was trained with networks of another size.
     """
     read_meta(folder)
     for name, net in networks.items():
         path = Path(folder) / f"{name}.safetensors"
+        if name == AVERAGE and not path.exists():
+            path = Path(folder) / "net_G_AB.safetensors"
         _assign(net, _read(path, "cpu")[1], path)
 
 

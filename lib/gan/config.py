@@ -7,11 +7,18 @@ from dataclasses import asdict, dataclass, field, fields
 
 import torch
 
-from .losses import NMC_NORMS
+from .losses import ATTENTION_LOSSES, DISTANCES, NMC_NORMS, NMC_PROFILES
 from .networks import UPSAMPLING, NoiseConfig
 
 PRECISIONS = ("fp32", "bf16")
-HOW = ("device", "compile")  # fields that say how, not what
+HOW = ("device", "compile", "graphs")  # fields that say how, not what
+# Fields that came later: while they stand at their default they are no part of the hash, so that what was trained
+# before is still known.
+LATER = (
+    *("method", "nmc_profile", "nmc_growth", "lambda_attention", "attention_loss"),
+    *("lambda_distance", "distance_of", "one_sided", "average"),
+)
+METHODS = ("attentiongan", "cyclegan", "iamgan", "cut")  # lib.gan.methods
 
 
 def _whole(value: object) -> bool:
@@ -68,11 +75,27 @@ class TrainConfig:
     keep_epochs: tuple[int, ...] = ()  # labels whose weights stay on disk; the newest two always do
     sample_count: int = 8  # in the fixed sample strip; chosen because one, as §4.2 has it, shows no spread
     tick_steps: int = 50  # a row of metrics per so many, and one at each epoch's end; chosen for a readable curve
+    # Decay of a running mean of net_G_AB's weights, kept beside them as net_G_AB_average; 0 = none. Not the paper's:
+    # the mean takes no part in training.
+    average: float = 0.0
+    method: str = "attentiongan"  # the paper's; for the others see lib.gan.methods
+    # The paper's future work, all off (see losses). None of its numbers is given in the paper.
+    nmc_profile: str = "flat"  # how the weight of a change grows with the distance from the mask
+    nmc_growth: float = 0.0  # by how much over one side of the picture
+    lambda_attention: float = 0.0  # weight of the attention's error against the mask region
+    attention_loss: str = "l1"
+    lambda_distance: float = 0.0  # weight of DistanceGAN's constraint
+    distance_of: str = "halves"  # or "pairs", of pictures of a batch
+    # No G_BA, no cycle loss, no D_A: these networks stay in the checkpoint as they were. Identity: of B alone.
+    one_sided: bool = False
     device: str = "auto"  # "auto" = CUDA where there is one, else CPU. Not part of the hash
     compile: bool = False  # torch.compile: other rounding, the same training. Not part of the hash
+    graphs: bool = False  # CUDA graphs: the same kernels, started in one go. Not part of the hash
 
     def __post_init__(self) -> None:
         self._settle_types()
+        beyond = self.nmc_profile != "flat" or self.lambda_distance or self.one_sided or self.average
+        able = ("attentiongan",) if self.lambda_attention else ("attentiongan", "cyclegan") if beyond else METHODS
         rules = {
             "stage": (bool(self.stage), "a name"),
             "epochs": (
@@ -90,10 +113,26 @@ class TrainConfig:
             "size": (self.size % 4 == 0 and self.size >= 24, "divisible by 4 and at least 24"),
             "pool_size": (self.pool_size >= 0, "at least 0"),
             "sample_count": (self.sample_count >= 0, "at least 0"),
+            "average": (0 <= self.average < 1, "in [0, 1)"),
+            "method": (
+                self.method in able,
+                f"one of {', '.join(METHODS)}; of these attentiongan alone with lambda_attention, it or cyclegan with "
+                "nmc_profile, lambda_distance, one_sided or average",
+            ),
+            "nmc_profile": (self.nmc_profile in NMC_PROFILES, f"one of {', '.join(NMC_PROFILES)}"),
+            "nmc_growth": (
+                0 <= self.nmc_growth < math.inf and (self.nmc_growth > 0) == (self.nmc_profile != "flat"),
+                "0 with nmc_profile flat, else above 0 and finite",
+            ),
+            "attention_loss": (self.attention_loss in ATTENTION_LOSSES, f"one of {', '.join(ATTENTION_LOSSES)}"),
+            "distance_of": (
+                self.distance_of in DISTANCES and (self.distance_of == "halves" or self.batch_size > 1),
+                f"one of {', '.join(DISTANCES)}; pairs with a batch_size above 1 only",
+            ),
         }
         for name in ("batch_size", "ngf", "ndf", "n_blocks", "tick_steps"):
             rules[name] = (getattr(self, name) > 0, "at least 1")
-        for name in ("lambda_A", "lambda_B", "identity_ratio", "lambda_nmc"):
+        for name in ("lambda_A", "lambda_B", "identity_ratio", "lambda_nmc", "lambda_attention", "lambda_distance"):
             rules[name] = (0 <= getattr(self, name) < math.inf, "at least 0 and finite")
         for name, (holds, expected) in rules.items():
             if not holds:
@@ -132,8 +171,13 @@ class TrainConfig:
         return cls(**values)
 
     def hash(self) -> str:
-        """16 hex digits over everything that shapes the result (all fields but device and compile)."""
-        values = {name: value for name, value in self.to_dict().items() if name not in HOW}
+        """16 hex digits over everything that shapes the result (all fields but device, compile and graphs)."""
+        plain = TrainConfig().to_dict()
+        values = {
+            name: value
+            for name, value in self.to_dict().items()
+            if name not in HOW and (name not in LATER or value != plain[name])
+        }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def differences(self, other: "TrainConfig") -> list[str]:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+AVERAGE = "net_G_AB_average"  # name of the running mean of net_G_AB's weights, a generator, too
+
 
 class NoiseStream(Protocol):
     """Anything that draws unit Gaussian noise of a shape (`ranks.RankNoise` does, for one rank of several)."""
@@ -80,11 +82,6 @@ def reflect(x: torch.Tensor, pad_px: int) -> torch.Tensor:
 def full(x: torch.Tensor) -> torch.Tensor:
     """Autocast's half precision → float32; float32 and float64 as they are."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def _full(x: torch.Tensor) -> torch.Tensor:
-    """Back to float32 after autocast: blends and losses are computed in full precision. float32 and float64 stay."""
-    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def draw_noise(shape: tuple[int, ...], source: NoiseSource, like: torch.Tensor) -> torch.Tensor:

@@ -29,11 +29,10 @@ from .batches import TrainData, make_batch, resident
 from .checkpoints import CheckpointError
 from .config import TrainConfig, pick_device
 from .disk import DiskError, writing
+from .methods import Method, build
 from .ranks import Ranks
 from .records import SAMPLE_COLUMNS, CsvLog, snapshot
-from .step import LOSSES, Model, train_step
 
-METRIC_COLUMNS = ("epoch", "step", *LOSSES, "seconds")
 # Least-squares losses sit near 1, and above 0.25 only while one side wins: a thousand is beyond recovery.
 # Not given in the paper; chosen because a diverged night should stop early.
 EXPLODED = 1e3
@@ -66,7 +65,7 @@ def train(
 ) -> Result:
     """Train a stage to its end, from its start or from where it was stopped; a finished stage returns at once.
 
-    init_from: checkpoint folder whose weights (all four networks, nothing else) the stage starts from; used only when
+    init_from: checkpoint folder whose weights (all networks, nothing else) the stage starts from; used only when
     the stage has no checkpoint of its own yet. parent: JSON-able note kept in every meta.json on where the stage comes
     from; by default the stage, epoch and config hash of init_from. progress: show a bar.
     on_epoch(label, row): called after each epoch's checkpoint with the epoch's last metrics row (not again for epochs
@@ -131,18 +130,21 @@ def _train(
         return Result(run_dir, found[0], cfg.epochs[-1], step, 0.0, already_finished=True)
 
     # Networks: from this stage's checkpoint, from the parent's weights, or from scratch.
-    model = Model(cfg, device, ranks)
+    model = build(cfg, device, ranks)
+    if cfg.lambda_distance > 0:
+        model.prepare(cfg, data)
     if found:
         checkpoints.load_weights(model.networks, found[0])
         model.load_trainer_state(checkpoints.load_trainer(found[0], device))
         parent = found[1]["parent"]
     elif init_from is not None:
-        checkpoints.load_weights(model.networks, Path(init_from))
         origin = checkpoints.read_meta(Path(init_from))
+        _check_method(Path(init_from), origin, cfg)
+        checkpoints.load_weights(model.networks, Path(init_from))
         parent = parent or {"stage": origin["config"]["stage"]} | {k: origin[k] for k in ("epoch", "config_hash")}
     facts = {"config": cfg.to_dict(), "config_hash": cfg.hash(), "images": counts, "parent": parent}
 
-    records = _Records(cfg, data, run_dir, ranks, facts, good=found[0] if found else None)
+    records = _Records(cfg, data, run_dir, ranks, facts, model.losses, good=found[0] if found else None)
     room = records.begin(step)
     if room and progress:
         print(room)
@@ -155,15 +157,15 @@ def _train(
             bar.set_description(f"{cfg.stage} epoch {label}", refresh=False)
 
             for _ in range(steps_per_epoch):
-                pending.append(train_step(model, make_batch(cfg, data, step, device, ranks), cfg, step))
+                pending.append(model.step(make_batch(cfg, data, step, device, ranks), step))
                 step += 1
                 bar.update()
                 if len(pending) == cfg.tick_steps or step % steps_per_epoch == 0:
                     # The only wait for the device: values of all steps of the tick at once.
                     values = ranks.mean(torch.stack(pending)).cpu().double().numpy()
-                    _check_losses(values, step, label, cfg, records.good)
+                    _check_losses(values, model.losses, step, label, cfg, records.good)
                     now = time.perf_counter()
-                    row = {"epoch": label, "step": step, **_means(values), "seconds": now - tick_started}
+                    row = {"epoch": label, "step": step, **_means(values, model.losses), "seconds": now - tick_started}
                     records.tick(row)
                     bar.set_postfix(_shown(row), refresh=False)
                     pending, tick_started = [], now
@@ -204,11 +206,18 @@ class _Records:
     """
 
     def __init__(
-        self, cfg: TrainConfig, data: TrainData, run_dir: Path, ranks: Ranks, facts: dict, good: Path | None
+        self,
+        cfg: TrainConfig,
+        data: TrainData,
+        run_dir: Path,
+        ranks: Ranks,
+        facts: dict,
+        losses: tuple[str, ...],
+        good: Path | None,
     ) -> None:
         self.cfg, self.data, self.run_dir, self.facts, self.good = cfg, data, run_dir, facts, good
         self.writes = ranks.first
-        self.metrics = CsvLog(run_dir / "metrics.csv", METRIC_COLUMNS)
+        self.metrics = CsvLog(run_dir / "metrics.csv", ("epoch", "step", *losses, "seconds"))
         self.samples = CsvLog(run_dir / "samples.csv", SAMPLE_COLUMNS)
 
     def begin(self, step: int) -> str:
@@ -227,7 +236,7 @@ class _Records:
             with self._saving(row["step"], f"epoch {row['epoch']}"):
                 self.metrics.append(row)
 
-    def epoch(self, label: int, step: int, model: Model) -> None:
+    def epoch(self, label: int, step: int, model: Method) -> None:
         """Sample strip and checkpoint of an epoch."""
         if not self.writes:
             return
@@ -263,13 +272,23 @@ def _check_same(found: tuple[Path, dict], cfg: TrainConfig, counts: dict, parent
         )
 
 
-def _check_losses(values: np.ndarray, step: int, label: int, cfg: TrainConfig, good: Path | None) -> None:
+def _check_method(folder: Path, meta: dict, cfg: TrainConfig) -> None:
+    of = TrainConfig.from_dict(meta["config"]).method
+    if of != cfg.method:
+        raise CheckpointError(
+            f"{folder}: was trained by method {of!r}, expected {cfg.method!r}; start from one of those"
+        )
+
+
+def _check_losses(
+    values: np.ndarray, losses: tuple[str, ...], step: int, label: int, cfg: TrainConfig, good: Path | None
+) -> None:
     """values [steps, losses] of the tick that ends at `step`. TrainError at the first that has gone wrong."""
     optional = ("loss_nmc", "loss_idt_A", "loss_idt_B")  # NaN where not computed; were they broken, so is loss_G
-    names = (*LOSSES[1:], "loss_G")  # the sum last: the message names what went wrong first
+    names = (*losses[1:], "loss_G")  # the sum last: the message names what went wrong first
     for at, row in enumerate(values):
         for name in names:
-            value = row[LOSSES.index(name)]
+            value = row[losses.index(name)]
             broken = not math.isfinite(value) and name not in optional
             exploded = name.startswith(("loss_G_adv", "loss_D")) and value > EXPLODED
             if broken or exploded:
@@ -283,11 +302,13 @@ def _last_good(good: Path | None) -> str:
     return f"last good checkpoint: {good or 'none in this stage'}"
 
 
-def _means(values: np.ndarray) -> dict[str, float | None]:
-    return {name: None if np.isnan(column).all() else float(column.mean()) for name, column in zip(LOSSES, values.T)}
+def _means(values: np.ndarray, losses: tuple[str, ...]) -> dict[str, float | None]:
+    return {name: None if np.isnan(column).all() else float(column.mean()) for name, column in zip(losses, values.T)}
 
 
 def _shown(row: dict) -> dict[str, str]:
-    cycle = row["loss_cycle_A"] + row["loss_cycle_B"]
-    shown = {"G": row["loss_G"], "D_B": row["loss_D_B"], "cycle": cycle, "nmc": row["loss_nmc"]}
+    shown = {"G": row["loss_G"], "D_B": row["loss_D_B"], "nmc": row["loss_nmc"]}
+    for kind in ("cycle", "nce"):
+        if row.get(f"loss_{kind}_A") is not None:
+            shown[kind] = row[f"loss_{kind}_A"] + row[f"loss_{kind}_B"]
     return {name: f"{value:.3f}" for name, value in shown.items() if value is not None}

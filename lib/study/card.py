@@ -41,7 +41,7 @@ def render_card(model: dict) -> str:
 
     Args:
         model: model.json with the facts of `lib.study.release`: trained_on, note, run, timeline, measured, limits,
-            licence, figure.
+            licence, figure; and, where it was looked for, failures (`lib.study.failures.Failures.facts`).
     """
     name, size, net, run = model["name"], model["size_px"], model["network"], model["run"]
     use = model.get("use_px", size)
@@ -97,6 +97,7 @@ def render_card(model: dict) -> str:
             "",
             *(_table(("what", "value"), numbers) if numbers else ["Nothing was measured."]),
             "",
+            *([*_failures(model["failures"]), ""] if model.get("failures") else []),
             "## Limits",
             "",
             *(f"- {limit}" for limit in (*(text.format(size=size, use=use) for text in ALWAYS), *model["limits"])),
@@ -113,6 +114,50 @@ def render_card(model: dict) -> str:
             "",
         ]
     )
+
+
+FACES = {  # by data source
+    "faceworld": "rendered faces of the face world, {size} px, which it was not trained on",
+    "folders": "held-out photographs, {size} px",
+    "paper": "held-out faces of the paper's sets, {size} px",
+}
+
+
+def _failures(found: dict) -> list[str]:
+    """The section "Where it fails"; numbers and verdicts come from the facts alone."""
+    numbers = ("faces", "failed", "median", "failed from", "worst")
+    against = any("worse than input" in row for row in found["measures"])
+    rows = []
+    for row in found["measures"]:
+        cells = [row["what"], *(_number(row[key]) for key in numbers)]
+        if against and row.get("worse than input") is not None:
+            share = row["worse than input"] / row["faces"]
+            cells += [_number(row["input"]), f"{share:.0%} ({row['low']:.0%} to {row['high']:.0%})"]
+        rows.append(cells + ["–"] * (2 * against + 6 - len(cells)))
+    head = ("what", *numbers, *(("input's median", "worse than its input") if against else ()))
+    worse = [
+        f"- {row['trait']} {row['kind']}: {row['what']}. {row['failed']} of {row['faces']} failed, {row['rate']:.0%} "
+        f"(95 % interval {row['low']:.0%} to {row['high']:.0%}), of all others {row['rest']:.0%}; p {row['p']:.2g}."
+        for row in found["found"]
+    ]
+    what = FACES[found["data"]].format(size=found["size_px"])
+    return [
+        "## Where it fails",
+        "",
+        f"Looked at: {found['faces']:,} {what} (study `{found['study']}`). A face counts as failed when it is among "
+        f"the worst {found['share']:.0%} by a measure and the fault is large enough to be seen.",
+        "",
+        *_table(head, rows),
+        "",
+        f"{'Kinds of face that do worse than all others' if worse else 'No kind of face was found to do worse'}, by "
+        f"{', '.join(found['kinds'])}: {found['tests']:,} comparisons, together at most {found['alpha']:.0%} chance "
+        "of any false finding (permutations, max-T). To be found, a third of the faces would have to be worse than "
+        f"{found['place_needed']:.0%} of all, on average{':' if worse else '.'}",
+        "",
+        *([*worse, ""] if worse else []),
+        *([f"Too few faces to say anything: {', '.join(found['untested'])}.", ""] if found["untested"] else []),
+        "What is not in this list of kinds was not looked for.",
+    ]
 
 
 def flatten(values: dict, before: str = "") -> list[tuple[str, object]]:

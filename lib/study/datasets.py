@@ -251,12 +251,18 @@ def train_rows(study: Study, set_B: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def train_data(
-    study: Study, stage: Stage, sample_count: int, without: tuple[Collection[str], Collection[str]] = ((), ())
+    study: Study,
+    stage: Stage,
+    sample_count: int,
+    without: tuple[Collection[str], Collection[str]] = ((), ()),
+    bare: bool = False,
 ) -> tuple[TrainData, dict]:
     """The two stacks a stage trains on, its non-mask tensors and fixed samples; and facts for the manifest.
 
     Stacks are memory-mapped files under data/stacks, packed once. Set A is cut to the size of B by its (seeded) order,
     then the pictures named in `without`, (of A, of B), are left out: such stacks have names of their own.
+    bare: the same faces of set A, and samples, as they were before step one, and no non-mask tensors but the samples',
+    which say where a change is none of the mask's.
 
     Raises StudyError when the sets have not been prepared.
     """
@@ -276,10 +282,11 @@ def train_data(
     if any(without):
         part += "_" + hashlib.sha256(json.dumps([sorted(names) for names in without]).encode()).hexdigest()[:8]
     rule = study.data_dir / "A" / "rule"
+    faces, kind = (study.data_dir / "A" / "full", "full_") if bare else (rule, "")
     images_B = study.data_dir / "B" / "images"
-    a = _sound(pack([rule / name for name in chosen_A["image"]], size, stacks / f"A_{part}", False))
+    a = _sound(pack([faces / name for name in chosen_A["image"]], size, stacks / f"A_{kind}{part}", False))
     b = _sound(pack([images_B / name for name in chosen_B["image"]], size, stacks / f"B_{part}", False))
-    samples = _sound(pack([rule / name for name in held_out["image"]], size, stacks / "samples", False))
+    samples = _sound(pack([faces / name for name in held_out["image"]], size, stacks / f"{kind}samples", False))
     tensors = [
         _sound(pack_tensors([non_mask_path(p) for p in paths], size, stacks / name, load_non_mask, False)).images
         for paths, name in (
@@ -287,7 +294,7 @@ def train_data(
             ([rule / name for name in held_out["image"]], "non_mask_samples"),
         )
     ]
-    return TrainData(a.images, b.images, tensors[0], samples.images, tensors[1]), _facts(a, b)
+    return TrainData(a.images, b.images, None if bare else tensors[0], samples.images, tensors[1]), _facts(a, b)
 
 
 def _sound(stack: ImageStack) -> ImageStack:

@@ -29,7 +29,11 @@ CRITICS = 3  # of each kind; the same for all seeds: judges do not change with w
 IDENTITIES = 12  # faces whose identity is measured: dlib takes 0.1 s a face
 SOURCES = ("rule-based", "truth", "bare", "real B")
 
+# What is measured against step one's own mask: nothing to a generator that was given bare faces.
+OF_STEP_ONE = ("inside_l1", "outside_l1_composited", "attention_ratio", "attention_iou", "seam_error")
+
 METRICS = {
+    "outside_l1_any": "mean change against the bare face where neither the rule-based nor any true mask of it is",
     "outside_l1": "mean change where nothing may change, share of the full range",
     "outside_psnr": "the same as a signal-to-noise ratio, dB; 100: no change",
     "outside_ssim": "structural similarity there (windows that touch no mask); 1: no change",
@@ -155,7 +159,7 @@ class _Seen:
     draws: np.ndarray | None = None  # uint8 [K, N, S, S, 3]; None: without noise
 
 
-def _look(shared: Bench, source: Path | str) -> _Seen:
+def _look(shared: Bench, source: Path | str, bare: bool = False) -> _Seen:
     test = shared.test
     if source == "rule-based":
         return _Seen(test.rule, shared.outline)
@@ -167,14 +171,16 @@ def _look(shared: Bench, source: Path | str) -> _Seen:
                 f"{shared.study.name}: the truth is known in the face world only, not with its data source"
             )
         return _Seen(shared.truths.images[:, 0], shared.truths.region[:, 0])
-    translator, count = Translator(Path(source)), len(test.rule)
+    translator, count, given = Translator(Path(source)), len(test.rule), test.full if bare else test.rule
     draws = DRAWS if translator.noise.active else 1
-    made = [translator.translate(test.rule, range(1000 * k, 1000 * k + count)) for k in range(draws)]
+    made = [translator.translate(given, range(1000 * k, 1000 * k + count)) for k in range(draws)]
     images = np.stack([one.images for one in made])
     return _Seen(images[0], shared.outline, made[0].attention, images if draws > 1 else None)
 
 
-def measure_run(study: Study, source: Path | str, seed: int, net: feature_net.FeatureNet | None = None) -> list[dict]:
+def measure_run(
+    study: Study, source: Path | str, seed: int, net: feature_net.FeatureNet | None = None, bare: bool = False
+) -> list[dict]:
     """The measures of one source as rows {"metric", "value", "n"}; names and meanings in `METRICS`.
 
     source: a checkpoint's folder; "rule-based", the input as it is; "truth", a truly worn mask on each face; "bare", no
@@ -182,6 +188,9 @@ def measure_run(study: Study, source: Path | str, seed: int, net: feature_net.Fe
         held-out ones before critics.
     seed: of the training. It changes nothing here, since all are judged alike.
     net: instead of the study's feature network.
+    bare: the generator is given the bare faces. Outside its mask a rule-based picture is the bare face, bit for bit,
+        so that `outside_*` mean the same; what is measured against the rule-based mask itself, its region or its border
+        (`OF_STEP_ONE`) has no row.
 
     A measure that makes no sense for a source, or whose weights are not had, has no row. Raises StudyError for a study
     without rule-based images, and for the truth where it is not known; CheckpointError for damaged weights.
@@ -193,7 +202,7 @@ def measure_run(study: Study, source: Path | str, seed: int, net: feature_net.Fe
         found |= {"colour_spread": metrics.colour_diversity(shared.core_colours(real)), **_to_B(shared, real, net)}
         found |= _critics(shared, shared.test.B) | _critics_wrong(shared)
         return _rows(found, len(shared.test.B))
-    seen, test = _look(shared, source), shared.test
+    seen, test = _look(shared, source, bare), shared.test
     outside = test.non_mask & ~seen.mask  # of a true mask, which covers other places
     found |= {
         "outside_l1": metrics.outside_change(test.rule, seen.images, outside),
@@ -209,7 +218,8 @@ def measure_run(study: Study, source: Path | str, seed: int, net: feature_net.Fe
         **_critics(shared, seen.images),
     }
     if seen.attention is not None:
-        found |= _attention(shared, seen.attention)
+        if np.ptp(seen.attention):  # a generator without attention draws everything anew
+            found |= _attention(shared, seen.attention)
         draws, none = seen.draws, seen.draws is None
         found["noise_delta_e"] = 0.0 if none else metrics.noise_diversity(draws, seen.mask)
         found["noise_pixel_std"] = 0.0 if none else metrics.noise_pixel_std(draws, seen.mask)
@@ -217,6 +227,9 @@ def measure_run(study: Study, source: Path | str, seed: int, net: feature_net.Fe
         found |= _critics_wrong(shared)
     if shared.truths is not None:
         found |= _truth(shared.truths, seen, net)
+        found["outside_l1_any"] = metrics.outside_change(test.full, seen.images, ~shared.truths.area & ~seen.mask)
+    if bare:
+        found = {name: value for name, value in found.items() if name not in OF_STEP_ONE}
     return _rows(found, len(test.rule))
 
 

@@ -123,9 +123,10 @@ def _tasks(study: Study, cases: Sequence[Case], measure: Measure | None, device:
         version = getattr(measure, "VERSION", 0)
     tasks, stacks = [], {}
     for case in cases:
-        if case.set_B not in stacks:
-            stacks[case.set_B] = _data(study, case.set_B)
-        data, facts = stacks[case.set_B]
+        sets = (case.set_A, case.set_B)
+        if sets not in stacks:
+            stacks[sets] = _data(study, *sets)
+        data, facts = stacks[sets]
         folder = _root(study) / case.experiment / case.folder_name
         notes = {"case": asdict(case), "profile": study.profile.name, "size": study.profile.size, "steps": 0}
         task = Task(folder, {"data": facts}, partial(_measure, study, case, measure), version=version, notes=notes)
@@ -143,14 +144,14 @@ def _tasks(study: Study, cases: Sequence[Case], measure: Measure | None, device:
     return tasks
 
 
-def _data(study: Study, set_B: str) -> tuple:
+def _data(study: Study, set_A: str, set_B: str) -> tuple:
     """What a case trains on: stage 3's set A whatever the set B, so that filters differ in B alone."""
     (of_3, _), (of_this, _) = train_rows(study, "stage3"), train_rows(study, set_B)
     others = set(of_this["image"]) - set(of_3["image"])
     names_A, names_B = reserved(study)
-    return train_data(
-        study, replace(STAGES["stage5"], set_B=set_B), study.profile.sample_count, ([*names_A, *others], names_B)
-    )
+    without = ([*names_A, *others], names_B)
+    stage = replace(STAGES["stage5"], set_B=set_B)
+    return train_data(study, stage, study.profile.sample_count, without, bare=set_A == "full")
 
 
 def _measure(study: Study, case: Case, measure: Measure | None, task: Task) -> list[dict]:
@@ -158,7 +159,7 @@ def _measure(study: Study, case: Case, measure: Measure | None, task: Task) -> l
     if own := measure is None:
         from lib.study import evidence
 
-        measure = evidence.measure_run
+        measure = partial(evidence.measure_run, bare=True) if case.set_A == "full" else evidence.measure_run
     sources = {label: task.checkpoint(label) for label in task.labels} if task.config else {None: case.variant}
     rows = [{"epoch": at, **row} for at, source in sources.items() for row in measure(study, source, case.seed)]
     if own and task.config:
@@ -204,7 +205,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", choices=DATA_SOURCES)
     p.add_argument("--seed", type=int)
     p.add_argument("--runs-dir", help="folder of all studies (default: runs/ of the repository)")
-    p.add_argument("--only", metavar="NAME,NAME", help="these experiments: corners, filters, noise, reference")
+    p.add_argument(
+        "--only",
+        metavar="NAME,NAME",
+        help="these experiments: corners, filters, noise, reference "
+        "(what the claims rest on: the default), future, generators",
+    )
     p.add_argument("--workers", type=int, metavar="N", help="processes of one thread each (default: one per core)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     p.add_argument("--list", action="store_true", help="show the cases, their state and time, and train nothing")

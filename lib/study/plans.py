@@ -7,6 +7,9 @@ compared in pairs.
     corners   non-mask change loss on/off × noise on/off, measured at 313, 476 and the end
     filters   neither, on the set B of stage 1 or 2 (that of stage 3 is the corner "plain")
     noise     the loss on, noise at one content layer, for some σ (no noise and the paper's are corners, too)
+    future    the paper's future work (§5.3): each variant beside the corner "nmc"; `FUTURE_QUESTIONS`
+    generators  other methods: without step one (set A bare full faces) CycleGAN, AttentionGAN, an IAMGAN-style one; on
+              rule-based masks CUT with the non-mask change loss. They are judged beside the corners nmc and nmc+noise
     reference not trained: the rule-based input, real masks and, in the face world, the truth
 """
 
@@ -21,8 +24,30 @@ from lib.study.config import LAMBDA_NMC, NMC_NORM, PAPER_NOISE_SIGMA, PICKED_EPO
 from lib.study.runs import Study
 
 REFERENCE = "reference"
+EVIDENCE = (REFERENCE, "corners", "filters", "noise")  # behind the claims C1 to C6 (notebooks 12 and 13)
+BEYOND = ("future", "generators")  # beyond the paper
 NMC = {"lambda_nmc": LAMBDA_NMC}
 NOISE = {"noise": {"sigma": list(PAPER_NOISE_SIGMA)}}
+DIRECT = ("cyclegan", "attentiongan", "iamgan")
+FUTURE = {
+    "linear": NMC | {"nmc_profile": "linear", "nmc_growth": 4.0},
+    "exponential": NMC | {"nmc_profile": "exponential", "nmc_growth": 4.0},
+    # λ of both: of the two tried for 400 steps (1 and 10) the one whose attention came nearer to the mask.
+    "attention l1": NMC | {"lambda_attention": 10.0},
+    "attention bce": NMC | {"lambda_attention": 1.0, "attention_loss": "bce"},
+    "distance": NMC | {"lambda_distance": 1.0},
+    "one-sided": NMC | {"one_sided": True},
+    "one-sided distance": NMC | {"one_sided": True, "lambda_distance": 1.0},
+}
+FUTURE_QUESTIONS = {
+    "linear": "Does a penalty that grows with the distance from the mask leave the face more as it was?",
+    "exponential": "Does a steeper one?",
+    "attention l1": "Told where the mask is, does the attention keep to it, and does less change outside?",
+    "attention bce": "Is cross-entropy the better way to tell it?",
+    "distance": "Does DistanceGAN's constraint add anything beside the cycle?",
+    "one-sided": "With the non-mask change loss, is the cycle needed at all? (a third of the cost)",
+    "one-sided distance": "Can the distance constraint take the cycle's place?",
+}
 CORNERS = {"plain": {}, "nmc": NMC, "noise": NOISE, "nmc+noise": NMC | NOISE}
 
 
@@ -36,6 +61,7 @@ class Case:
     changes: dict = field(default_factory=dict)  # TrainConfig's fields, as JSON, that differ from the plan's base
     set_B: str = "stage3"  # whose filters set B has passed
     at: tuple[int, ...] = ()  # epoch labels measured beside the last one
+    set_A: str = "rule"  # "rule": rule-based masks; "full": bare faces, without non-mask tensors ("direct")
 
     @property
     def folder_name(self) -> str:
@@ -60,9 +86,10 @@ class Plan:
 
 # σ: the paper's 1 and 0.2, and as far above 1 as 0.2 is below it, about.
 SIGMAS = (0.2, 1.0, 4.0)
-THREE = {"corners": 3, "filters": 3, "noise": 3}
+THREE = {"corners": 3, "filters": 3, "noise": 3, "future": 3, "generators": 3}
+TWO = {"corners": 2, "filters": 2, "noise": 1, "future": 1, "generators": 1}
 PLANS = {
-    "smoke": Plan(4, 5, 2, {"corners": 2, "filters": 2, "noise": 1}, (1.0,), "transposed", "fp32"),
+    "smoke": Plan(4, 5, 2, TWO, (1.0,), "transposed", "fp32"),
     # Batch 1 and resize-convolutions, because they gave far better pictures in the same minutes (LOG.md).
     "laptop": Plan(12, 100, 1, THREE, SIGMAS, "resize", "fp32"),
     "evening": Plan(12, 150, 1, THREE, SIGMAS, "resize", "bf16"),
@@ -79,8 +106,8 @@ def plan_of(study: Study) -> Plan:
 
 
 def cases_of(study: Study, experiments: Iterable[str] | None = None) -> list[Case]:
-    """Every case of some experiments (None: all, with the references), in the order they are best trained in:
-    everything of one seed before the next, so that a run stopped early has whole pairs.
+    """Every case of some experiments (None: `EVIDENCE`), in the order they are best trained in: everything of one seed
+    before the next, so that a run stopped early has whole pairs.
 
     Raises StudyError for an unknown experiment.
     """
@@ -95,8 +122,13 @@ def cases_of(study: Study, experiments: Iterable[str] | None = None) -> list[Cas
             for sigma in plan.sigmas
             for layer in (1, 2, 3)
         ],
+        "future": [Case("future", name, 0, changes) for name, changes in FUTURE.items()],
+        "generators": [
+            *(Case("generators", f"{m} direct", 0, {"method": m}, set_A="full") for m in DIRECT),
+            Case("generators", "cut+nmc", 0, NMC | {"method": "cut"}),
+        ],
     }
-    chosen = list(known if experiments is None else experiments)
+    chosen = list(EVIDENCE if experiments is None else experiments)
     if unknown := sorted(set(chosen) - set(known)):
         raise StudyError(f"no experiment is called {', '.join(unknown)}; choose from {', '.join(known)}")
     seeds = plan.seeds | {REFERENCE: 1}

@@ -119,6 +119,7 @@ def release(
     stage: str | None = None,
     note: str = "",
     measured: dict | None = None,
+    failures: dict | None = None,
     limits: tuple[str, ...] = (),
     licence: str | None = None,
     figure: tuple[bytes, str] | None = None,
@@ -134,6 +135,7 @@ def release(
         name: Of the model.
         trained_on: What the pictures are and where they come from, in words.
         measured: Further numbers for the card, by name; nested as you like.
+        failures: Where it fails, for the card: failures.json of `python -m lib.study.failures`.
         limits: Further limits.
         licence: Replaces the words for the study's data source.
         figure: PNG that may be shown (face world only) and its caption.
@@ -157,6 +159,7 @@ def release(
     facts["measured"] |= _rounding(root, checkpoint)
     facts["measured"] |= measured or {}
     facts |= {"trained_on": trained_on, "note": note, "limits": list(limits), "use_px": use_px}
+    facts |= {"failures": failures} if failures else {}
     made = root / "data" / "A" / "rule" / "done.json"
     facts["preset"] = read_json(made).get("preset", "study") if made.is_file() else "study"
     facts |= {"licence": licence or LICENCE[facts["run"]["data"]], "figure": None}
@@ -250,6 +253,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--use-size", type=int, metavar="PX", help="size to translate at (default: that of its training)")
     p.add_argument("--note", default="", metavar="TEXT", help="a paragraph for the top of the card")
     p.add_argument("--measured", type=Path, metavar="JSON", help="further numbers: {name: value or {name: …}}")
+    p.add_argument("--failures", type=Path, metavar="JSON", help="failures.json of python -m lib.study.failures")
     p.add_argument("--limits", type=Path, metavar="FILE", help="further limits, one a line")
     p.add_argument("--licence", metavar="TEXT", help="replaces the words for the study's data source")
     p.add_argument("--figure", type=Path, metavar="PNG", help="at most 1 MiB; rendered faces only, never a photograph")
@@ -280,6 +284,7 @@ def main(argv: list[str] | None = None) -> int:
             stage=args.stage,
             note=args.note,
             measured=measured,
+            failures=read_json(args.failures) if args.failures else None,
             limits=tuple(line.removeprefix("- ").strip() for line in limits if line.strip()),
             licence=args.licence,
             figure=_figure(args.figure, args.caption),

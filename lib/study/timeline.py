@@ -82,7 +82,8 @@ def train_config(
 
     `epochs`, `batch_size`, `steps_per_epoch` and `seed` replace the profile's values; None or 0 keeps them, or takes
     the passes and the batch size that the study remembers (`lib.study.runs.remember`).
-    `compile`: torch.compile, "on", "off" or "auto": on CUDA, where a run outlasts the compiling.
+    `compile`: torch.compile, "on", "off" or "auto": off too, for its gain has not been measured. On CUDA a step's
+    kernels are recorded and replayed (lib.gan.graphs): 1.1 to 2.6 times as fast (LOG.md).
 
     Raises StudyError for another value of `compile`.
     """
@@ -114,7 +115,8 @@ def train_config(
         sample_count=profile.sample_count,
         tick_steps=min(50, max(1, (steps or 250) // 5)),  # at least five points on the curves per pass
         device=device,
-        compile=compile == "on" or (compile == "auto" and pick_device(device).type == "cuda"),
+        compile=compile == "on",
+        graphs=pick_device(device).type == "cuda",
     )
 
 

@@ -139,4 +139,4 @@ def test_batches_from_the_device_are_those_from_the_host(tiny, toy_data):
     assert moved.A.dtype == torch.uint8
     for step in range(5):
         for a, b in zip(make_batch(cfg, moved, step, device), make_batch(cfg, toy_data, step)):
-            assert torch.equal(a.cpu(), b)
+            assert torch.allclose(a.float().cpu(), b.float(), atol=1e-6)  # a GPU divides by multiplying

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lib.gan import NoiseConfig, TrainConfig, pick_device, pick_precision, stable_seed
+from lib.gan.config import LATER
 
 
 def test_defaults_are_the_papers():
@@ -42,11 +43,26 @@ def test_hash_follows_every_field_but_the_device(tiny):
         tiny(nmc_norm="image"),
         tiny(upsampling="resize"),
         tiny(precision="bf16"),
+        tiny(nmc_profile="linear", nmc_growth=4.0),
+        tiny(nmc_profile="exponential", nmc_growth=4.0),
+        tiny(lambda_attention=1.0),
+        tiny(lambda_attention=1.0, attention_loss="bce"),
+        tiny(lambda_distance=1.0),
+        tiny(lambda_distance=1.0, distance_of="pairs"),
+        tiny(one_sided=True),
     ]
-    assert len({cfg.hash(), *(c.hash() for c in changed)}) == 8
+    assert len({cfg.hash(), *(c.hash() for c in changed)}) == 15
     assert tiny(device="cuda").hash() == cfg.hash()
     assert cfg.differences(tiny(device="cuda")) == []
     assert cfg.differences(tiny(lr=1e-4)) == ["lr: 0.0002, not 0.0001"]
+
+
+def test_fields_that_came_later_leave_the_hash_of_what_was_trained_before(tiny):
+    assert TrainConfig().hash() == "db2fdf7cd51fc352"
+    values = tiny().to_dict()
+    for name in LATER:
+        del values[name]
+    assert TrainConfig.from_dict(values).hash() == tiny().hash()
 
 
 @pytest.mark.parametrize(
@@ -92,12 +108,37 @@ def test_hash_follows_every_field_but_the_device(tiny):
         {"noise": {"sgma": 1}},
         {"noise": {"sigma": 1}},
         {"noise": (0, 1, 0.2)},
+        {"nmc_profile": "square"},
+        {"nmc_growth": 1.0},
+        {"lambda_attention": -1},
+        {"attention_loss": "l2"},
+        {"lambda_distance": float("inf")},
+        {"distance_of": "thirds"},
+        {"one_sided": 1},
     ],
 )
 def test_nonsense_is_refused_by_name(tiny, wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=rf"TrainConfig\.{name}: expected .*, got {re.escape(repr(wrong[name]))}"):
         tiny(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("nmc_growth", {"nmc_profile": "linear"}),
+        ("nmc_growth", {"nmc_profile": "linear", "nmc_growth": float("inf")}),
+        ("distance_of", {"distance_of": "pairs", "batch_size": 1}),
+        ("method", {"method": "cyclegan", "lambda_attention": 1.0}),
+        ("method", {"method": "iamgan", "lambda_distance": 1.0}),
+        ("method", {"method": "cut", "one_sided": True}),
+        ("method", {"method": "cut", "nmc_profile": "linear", "nmc_growth": 1.0}),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tiny, name, values):
+    with pytest.raises(ValueError, match=rf"TrainConfig\.{name}: expected .* with .*, got"):
+        tiny(**values)
+    assert tiny(method="cyclegan", one_sided=True, lambda_distance=1.0, distance_of="pairs").one_sided
 
 
 def test_lists_ranges_and_whole_weights_are_taken(tiny):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.gan import TrainConfig, TrainData, checkpoints, list_checkpoints, train, trainer
+from lib.gan import TrainConfig, TrainData, checkpoints, list_checkpoints, method_cyclegan, train, trainer
 from lib.gan.records import CsvLog
 
 # Where an attempt tells that it is there, and waits for a word.
@@ -45,7 +45,7 @@ def attempt(cfg: TrainConfig, data: TrainData, run_dir: Path, told: int, word: i
         with path.open("ab") as file:
             file.write(rest)
 
-    real_step, real_append = trainer.train_step, CsvLog.append
+    real_step, real_append = method_cyclegan.train_step, CsvLog.append
     real_save, real_json = checkpoints.save_file, checkpoints.write_json
     real_replace, real_rmtree, real_unlink = os.replace, shutil.rmtree, Path.unlink
 
@@ -88,7 +88,8 @@ def attempt(cfg: TrainConfig, data: TrainData, run_dir: Path, told: int, word: i
         if there and path.name == checkpoints.TRAINER:
             here("trainer state gone")
 
-    trainer.train_step, checkpoints.save_file, checkpoints.write_json, CsvLog.append = step, save, write_json, append
+    method_cyclegan.train_step, checkpoints.save_file = step, save
+    checkpoints.write_json, CsvLog.append = write_json, append
     os.replace, shutil.rmtree, Path.unlink = replace, rmtree, unlink
     # A kill must never leave a checkpoint that looks damaged.
     warnings.filterwarnings("error", message="checkpoint refused")
@@ -164,7 +165,7 @@ def main(folder: Path) -> None:
     cfg = TrainConfig.from_dict(json.loads((folder / "cfg.json").read_text()))
     with np.load(folder / "data.npz", allow_pickle=False) as arrays:
         data = TrainData(**arrays)
-    trainer.Model(cfg)  # the first optimiser imports for two seconds: here, not in every attempt
+    trainer.build(cfg)  # the first optimiser imports for two seconds: here, not in every attempt
     rng, kills, runs = np.random.default_rng(1), [], 0
     plan = [*rng.permutation([*MARKS[1:], *["anywhere"] * ANYWHERE]).tolist(), "start"]  # from its end
     while plan and runs < 10:

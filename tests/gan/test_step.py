@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
 
 from lib.gan import Batch, Model, make_batch, stable_seed, train_step
-from lib.gan.step import LOSSES, generator_losses
+from lib.gan.step import LOSSES, OF_TWO_SIDES, generator_losses, losses_of, spread_of
 
 # ---- the reference -------------------------------------------------------------------------------------------------
 
@@ -210,6 +211,10 @@ def test_losses_gradients_and_update_are_the_equations(cfg, model, batch):
 
 
 def test_gradient_predicts_the_loss_along_a_line(cfg, model, batch):
+    check_along_a_line(model, batch, cfg)
+
+
+def check_along_a_line(model, batch, cfg):
     """Finite differences: the one check that does not lean on automatic differentiation."""
     noise_seed = 3
 
@@ -217,7 +222,7 @@ def test_gradient_predicts_the_loss_along_a_line(cfg, model, batch):
         stream = torch.Generator().manual_seed(noise_seed)
         return generator_losses(model, batch, cfg, stream)[0]["loss_G"]
 
-    parameters = list(model.named_parameters(("net_G_AB", "net_G_BA")).values())
+    parameters = list(model.named_parameters(("net_G_AB",) if cfg.one_sided else ("net_G_AB", "net_G_BA")).values())
     gradients = torch.autograd.grad(loss(), parameters)
     stream = torch.Generator().manual_seed(1)
     line = [torch.randn(p.shape, generator=stream).double() for p in parameters]
@@ -349,3 +354,128 @@ def test_a_compiled_step_is_the_step(cfg, tiny, toy_data, monkeypatch):
         torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
     assert "conv1.weight" in models[True][0].net_G_AB.state_dict()
     assert config.hash() == replace(config, compile=False).hash()
+
+
+# ---- the paper's future work: each loss from the networks' own outputs, in NumPy -----------------------------------
+
+
+def standardised(images, spread, kind):
+    """Distances of halves or of pairs of pictures [B, 3, H, W], in standard deviations of their set."""
+    if kind == "halves":
+        left, right = np.split(images, 2, axis=3)
+        apart = np.abs(left - right).mean((1, 2, 3))
+    else:
+        apart = np.array([np.abs(a - b).mean() for i, a in enumerate(images) for b in images[:i]])
+    return (apart - spread.mean) / spread.std
+
+
+OPTIONS = {
+    "linear": {"nmc_profile": "linear", "nmc_growth": 4.0},
+    "exponential": {"nmc_profile": "exponential", "nmc_growth": 4.0},
+    "attention l1": {"lambda_attention": 3.0},
+    "attention bce": {"lambda_attention": 3.0, "attention_loss": "bce"},
+    "halves": {"lambda_distance": 2.0},
+    "pairs": {"lambda_distance": 2.0, "distance_of": "pairs"},
+    "one side, halves": {"lambda_distance": 2.0, "one_sided": True},
+    "one side": {"one_sided": True},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_add_their_terms_and_nothing_else(cfg, tiny, model, batch, toy_data, option):
+    """The networks' outputs by themselves, one set after the other; then every loss from them, in NumPy."""
+    changes = {"lambda_A": 8.0, "lambda_B": 5.0, "noise": cfg.noise.__class__(), "upsampling": cfg.upsampling}
+    on = tiny(**changes, **OPTIONS[option])
+    model.net_G_AB.noise = model.net_G_BA.noise = on.noise
+    model.prepare(on, toy_data)
+    found = {name: value.item() for name, value in generator_losses(model, batch, on)[0].items()}
+
+    AB, BA, D_A, D_B = model.networks.values()
+    real_A, real_B, keep = batch.real_A, batch.real_B, batch.non_mask[:, 0].numpy()
+    with torch.no_grad():
+        fake_B, attention, fake_A = AB(real_A), AB(real_A, None, True).attention.numpy(), BA(real_B)
+        means = {
+            "loss_G_adv_AB": (D_B(fake_B) - 1).square().mean(),
+            "loss_G_adv_BA": (D_A(fake_A) - 1).square().mean(),
+            "loss_cycle_A": (BA(fake_B) - real_A).abs().mean(),
+            "loss_cycle_B": (AB(fake_A) - real_B).abs().mean(),
+            "loss_idt_A": (BA(real_A) - real_A).abs().mean(),
+            "loss_idt_B": (AB(real_B) - real_B).abs().mean(),
+        }
+    expected = {name: value.item() for name, value in means.items() if not (on.one_sided and name in OF_TWO_SIDES)}
+    real_A, real_B, fake_A, fake_B = (x.numpy() for x in (real_A, real_B, fake_A, fake_B))
+
+    weight = keep.astype(float)
+    if on.nmc_profile != "flat":
+        for w, outside in zip(weight, keep):
+            d = distance_transform_edt(outside)[outside] / 32
+            raw = 1 + 4 * d if on.nmc_profile == "linear" else np.exp(4 * d)
+            w[outside] = raw / raw.mean()
+    expected["loss_nmc"] = (np.abs(fake_B - real_A).mean(1) * weight).sum() / keep.sum()
+    if on.lambda_attention:
+        drawn = 1 - attention[:, -1]
+        error = np.abs(drawn - ~keep) if on.attention_loss == "l1" else -np.log(np.where(keep, 1 - drawn, drawn))
+        expected["loss_attention"] = error.mean()
+    if on.lambda_distance:
+        (of_A, of_B), kind = model.spreads, on.distance_of
+        sides = [(real_A, fake_B, of_A, of_B), (real_B, fake_A, of_B, of_A)][: 1 if on.one_sided else 2]
+        changes = [standardised(x, of, kind) - standardised(y, to, kind) for x, y, of, to in sides]
+        expected["loss_distance"] = sum(np.abs(change).mean() for change in changes)
+    weights = {"loss_cycle_A": 8, "loss_cycle_B": 5, "loss_idt_A": 4, "loss_idt_B": 2.5, "loss_nmc": 10}
+    weights |= {"loss_attention": 3, "loss_distance": 2}
+    expected["loss_G"] = sum(weights.get(name, 1) * value for name, value in expected.items())
+
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-6 if name in ("loss_nmc", "loss_G") else 1e-10), name
+    judged = {"loss_D_A", "loss_D_B", *(f"score_D_{x}_{y}" for x in "AB" for y in ("real", "fake"))}
+    assert set(losses_of(on)) == expected.keys() | (judged - OF_TWO_SIDES if on.one_sided else judged)
+
+
+def test_options_gradients_predict_the_loss_along_a_line(cfg, tiny, model, batch, toy_data):
+    for changes in (
+        OPTIONS["exponential"] | OPTIONS["attention bce"] | OPTIONS["pairs"],
+        OPTIONS["linear"] | OPTIONS["attention l1"] | OPTIONS["one side, halves"],
+    ):
+        on = tiny(**changes)
+        model.prepare(on, toy_data)
+        check_along_a_line(model, batch, on)
+
+
+def test_one_sided_trains_two_networks_and_leaves_two_as_they_were(tiny, toy_data):
+    on = tiny(one_sided=True, lambda_distance=1.0)
+    model = Model(on)
+    with pytest.raises(ValueError, match=r"lambda_distance is 1\.0: call Model\.prepare"):
+        train_step(model, make_batch(on, toy_data, 0), on, 0)
+    model.prepare(on, toy_data)
+
+    def never(*_):
+        raise AssertionError("not needed, yet computed")
+
+    for net in (model.net_G_BA, model.net_D_A):
+        net.register_forward_hook(never)
+    before = {name: [p.detach().clone() for p in net.parameters()] for name, net in model.networks.items()}
+    for step in range(2):
+        train_step(model, make_batch(on, toy_data, step), on, step)
+    same = {
+        name: all(torch.equal(x, y) for x, y in zip(before[name], net.parameters()))
+        for name, net in model.networks.items()
+    }
+    assert same == {"net_G_AB": False, "net_G_BA": True, "net_D_A": True, "net_D_B": False}
+    kept = {name.split(".")[0] for name in model.trainer_state()}
+    assert kept == {"opt_G/net_G_AB", "opt_D/net_D_B", "pool_B"}
+
+
+def test_spread_is_that_of_the_set(tiny, toy_data):
+    """Seven pictures, all in one group: every half, every pair."""
+    images = toy_data.A / 127.5 - 1
+    halves = np.abs(images[..., :16] - images[..., 16:]).mean((1, 2, 3))
+    assert spread_of(toy_data.A, tiny(), "A") == pytest.approx((halves.mean(), halves.std()), rel=1e-4)
+    pairs = [np.abs(x - y).mean() for i, x in enumerate(images) for y in images[:i]]
+    found = spread_of(toy_data.A, tiny(distance_of="pairs"), "A")
+    assert found == pytest.approx((np.mean(pairs), np.std(pairs)), rel=1e-4)
+    # Of more pictures than are compared at once, a part of the pairs.
+    some = spread_of(np.concatenate([toy_data.A, toy_data.B]), tiny(distance_of="pairs"), "A", together=4)
+    assert some == pytest.approx(found, rel=0.5)
+    with pytest.raises(ValueError, match=r"TrainData\.B: all distances \(distance_of 'pairs'\) are 0\.67.* three pict"):
+        spread_of(toy_data.B[:2], tiny(distance_of="pairs"), "B")

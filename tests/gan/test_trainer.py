@@ -8,8 +8,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib.gan import CheckpointError, NoiseConfig, TrainConfig, TrainError, list_checkpoints, read_meta, train, trainer
+from lib.gan import (
+    CheckpointError,
+    NoiseConfig,
+    TrainConfig,
+    TrainError,
+    list_checkpoints,
+    method_cyclegan,
+    read_meta,
+    train,
+    trainer,
+)
 from lib.gan.checkpoints import TRAINER
+from lib.gan.step import LOSSES
 
 NEWEST = "checkpoints/epoch_0510"
 
@@ -80,7 +91,7 @@ def assert_same_run(one, two):
 def test_a_stage_leaves_its_records(tiny, toy_data, whole):
     run, cfg = whole(tiny(), toy_data), tiny()
     metrics = pd.read_csv(run / "metrics.csv")
-    assert tuple(metrics.columns) == trainer.METRIC_COLUMNS
+    assert tuple(metrics.columns) == ("epoch", "step", *LOSSES, "seconds")
     assert metrics["step"].tolist() == [2, 3, 5, 6, 8, 9]  # every second step, and each epoch's end
     assert metrics["epoch"].tolist() == [299, 299, 313, 313, 510, 510]
     assert np.isfinite(metrics).all(axis=None)
@@ -158,7 +169,7 @@ def test_the_only_checkpoint_damaged_means_from_the_start(tiny, toy_data, whole,
 def test_a_finished_stage_returns_at_once(tiny, toy_data, whole, monkeypatch):
     run = whole(tiny(), toy_data)
     (run / "checkpoints" / ".tmp_epoch_0600_1").mkdir()
-    monkeypatch.setattr(trainer, "Model", None)  # building a network would fail
+    monkeypatch.setattr(trainer, "build", None)  # building a network would fail
     result = train(tiny(), toy_data, run, init_from="gone", progress=False)
     assert result.already_finished
     assert result.checkpoint == run / NEWEST
@@ -192,12 +203,12 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(tiny, toy_
 
 def poisoned(values_at):
     """train_step that returns what it should, but for one loss at one step."""
-    real, (bad_step, bad_loss, bad_value) = trainer.train_step, values_at
+    real, (bad_step, bad_loss, bad_value) = method_cyclegan.train_step, values_at
 
     def step_function(model, batch, cfg, step):
         values = real(model, batch, cfg, step)
         if step + 1 == bad_step:
-            values[trainer.LOSSES.index(bad_loss)] = bad_value
+            values[LOSSES.index(bad_loss)] = bad_value
         return values
 
     return step_function
@@ -207,7 +218,7 @@ def poisoned(values_at):
 def test_a_loss_gone_wrong_stops_with_its_step_and_the_last_good_checkpoint(
     tiny, toy_data, tmp_path, monkeypatch, loss, value
 ):
-    monkeypatch.setattr(trainer, "train_step", poisoned((4, loss, value)))
+    monkeypatch.setattr(method_cyclegan, "train_step", poisoned((4, loss, value)))
     with pytest.raises(TrainError, match=rf"stage5: {loss} is .* at step 4 \(epoch 313\); .*epoch_0299"):
         train(tiny(), toy_data, tmp_path, progress=False)
     assert [p.name for p in list_checkpoints(tmp_path / "checkpoints")] == ["epoch_0299"]
@@ -222,7 +233,7 @@ def test_a_real_explosion_is_caught_before_anything_is_saved(tiny, toy_data, tmp
 
 def test_weights_broken_by_the_last_update_are_not_saved(tiny, toy_data, tmp_path, monkeypatch):
     """The losses of an epoch's last step are finite, its update is not."""
-    real = trainer.train_step
+    real = method_cyclegan.train_step
 
     def step_function(model, batch, cfg, step):
         values = real(model, batch, cfg, step)
@@ -231,7 +242,7 @@ def test_weights_broken_by_the_last_update_are_not_saved(tiny, toy_data, tmp_pat
                 model.net_G_BA.conv2.bias[1] = float("inf")
         return values
 
-    monkeypatch.setattr(trainer, "train_step", step_function)
+    monkeypatch.setattr(method_cyclegan, "train_step", step_function)
     message = r"step 6 \(epoch 313\): net_G_BA: conv2\.bias .*not finite.*last good checkpoint: .*epoch_0299"
     with pytest.raises(TrainError, match=message):
         train(tiny(), toy_data, tmp_path, progress=False)
@@ -279,7 +290,11 @@ def test_bar_and_callback(tiny, toy_data, tmp_path, capsys):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_trains_and_resumes_on_a_gpu(tiny, toy_data, tmp_path):
-    run_with_stop(tiny(device="cuda"), toy_data, tmp_path, reads=5)
+    def stop(label: int, row: dict) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):  # the pictures are on the device: nothing is read that could stop it
+        train(tiny(device="cuda"), toy_data, tmp_path, progress=False, on_epoch=stop)
     assert train(tiny(device="cuda"), toy_data, tmp_path, progress=False).steps == 9
 
 

@@ -110,6 +110,29 @@ def test_what_is_not_known_is_left_out_or_said(model):
     assert "Nothing was measured." in text
 
 
+def test_where_it_fails_stands_before_the_limits(model):
+    assert "## Where it fails" not in render_card(model)
+    row = {"what": "tints, ΔE", "faces": 47, "failed": 10, "median": 3.9, "failed from": 5.2, "worst": 6.5}
+    found = {"trait": "skin", "kind": "dark", "what": "tints, ΔE", "failed": 9, "faces": 17, "rate": 9 / 17,
+             "low": 0.31, "high": 0.738, "rest": 0.189, "p": 0.03}  # fmt: skip
+    model["failures"] = {"faces": 47, "study": "night", "data": "folders", "size_px": 256, "share": 0.2, "alpha": 0.05,
+                         "tests": 144, "place_needed": 0.697, "kinds": ["skin", "|yaw|"], "measures": [row],
+                         "untested": ["glasses yes (3)"], "found": []}  # fmt: skip
+    text = render_card(model)
+    assert text.index("## Where it fails") < text.index("## Limits")
+    assert "| tints, ΔE | 47 | 10 | 3.9 | 5.2 | 6.5 |" in text
+    assert "No kind of face was found to do worse, by skin, |yaw|: 144 comparisons" in text
+    assert "worse than 70% of all, on average." in text
+    assert "glasses yes (3)." in text
+    model["failures"] |= {"found": [found], "untested": []}
+    model["failures"]["measures"].append(row | {"input": 5.0, "worse than input": 47, "low": 0.9, "high": 1.0})
+    text = render_card(model)
+    assert "- skin dark: tints, ΔE. 9 of 17 failed, 53% (95 % interval 31% to 74%), of all others 19%; p 0.03." in text
+    assert "| tints, ΔE | 47 | 10 | 3.9 | 5.2 | 6.5 | – | – |" in text
+    assert "| 5 | 100% (90% to 100%) |" in text
+    assert "Too few" not in text
+
+
 def test_a_bar_in_a_name_does_not_break_the_table(model):
     model["measured"] = {"|output − input|": 1}
     assert "| \\|output − input\\| | 1 |" in render_card(model)

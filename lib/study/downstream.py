@@ -1,0 +1,259 @@
+"""What the data is worth: detectors and recognisers trained with and without masks, tested on truly worn ones (C7).
+
+Every training sees the same rendered scenes or people; half of the faces of each set wear the masks it is named after:
+
+    none                  no masks at all
+    rule                  rule-based ones (step one), all of one kind and colour unless the study's preset is another
+    rule, many colours    the same in the street's kinds and colours: is it more than colour that step two adds?
+    two-step              the same made realistic by a generator (`lib.augment`: composited into the mask's region)
+    truth                 masks truly worn, on the same faces: the ceiling, which photographs do not have
+    two-step on the fly   new masks in every pass, drawn while training (`MaskTransform`, `SecondStep`)
+
+    experiments/detector/<variant>-seed<k>/     result.json (lib.study.runner; `experiments.collect` finds it)
+    experiments/recogniser/<variant>-seed<k>/   model.safetensors, training.json, training.csv; of each set tested with
+                                                bootstrap-<set>.parquet, curve-<set>.parquet
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from lib.augment.options import preset_of
+from lib.data.faceworld import VERSION as RENDERER
+from lib.data.files import read_json, sha256, write_bytes, write_json, write_table
+from lib.gan.config import pick_device
+from lib.gan.released import MODEL, default_released, find_weights
+from lib.study.config import StudyError
+from lib.study.detector import Detector, mafa_scenes, precision
+from lib.study.downstream_sets import FLY, VARIANTS, Batches, Plan, batches, people_of, plan_of, scenes_of, training_set
+from lib.study.experiments import collect
+from lib.study.plans import Case
+from lib.study.recogniser import Recogniser, all_pairs, named_pairs, verification
+from lib.study.runner import Task, read_result, run_tasks, state_of
+from lib.study.runs import Study, config_hash
+from lib.study.timeline import checkpoints_of
+
+VERSION = 1  # raise it whenever a change here or in what is trained changes a value
+EXPERIMENTS = ("recogniser", "detector")
+GENERATOR = Case("corners", "nmc+noise", 0)  # whose weights are step two, where an experiment has trained them
+DRAWS = 500  # bootstrap samples
+PATHS = {"mafa": 1, "mfr2": 2, "mlfw": 2}  # sets of photographs, and how many paths name each
+
+
+def cases_of(study: Study) -> list[Case]:
+    """Every case, all of one seed before the next; detectors and recognisers in turns, so that two processes do not
+    wait for the same pictures."""
+    seeds = range(plan_of(study).seeds)
+    return [Case(name, variant, seed) for seed in seeds for variant in VARIANTS for name in EXPERIMENTS]
+
+
+def fit(model: nn.Module, of_pass: Batches, passes: int, steps: int, learning_rate: float) -> pd.DataFrame:
+    """Train a model with `loss(images, targets)` by AdamW, its rate rising and falling once; `steps` of each pass.
+
+    Gives a row per pass: loss (mean), seconds (in all), data_seconds (until the batches were there).
+    """
+    device = next(model.parameters()).device
+    adam = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, learning_rate, total_steps=passes * steps)
+    rows = []
+    for number in range(passes):
+        model.train()
+        started, waited, losses = time.perf_counter(), 0.0, []
+        before = started
+        for images, targets in of_pass(number):
+            waited += time.perf_counter() - before
+            adam.zero_grad()
+            loss = model.loss(images.to(device), targets)
+            loss.backward()
+            adam.step()
+            schedule.step()
+            losses.append(loss.item())
+            before = time.perf_counter()
+        rows.append((np.mean(losses), time.perf_counter() - started, waited))
+    return pd.DataFrame(rows, columns=["loss", "seconds", "data_seconds"])
+
+
+# ------------------------------------------------------------------------------------------------------- generator
+def generator_of(study: Study, seed: int = 0, given: Path | str | None = None) -> tuple[Path, str]:
+    """Weights of step two, and in words which they are: those given; the experiment's full method with this seed, or
+    with seed 0; the last of stage 5; a released model, trained on other pictures.
+
+    Raises StudyError where there is none at all, and CheckpointError for given ones that are not there.
+    """
+    if given:
+        return find_weights(given), f"as named: {given}"
+    for k in dict.fromkeys((seed, 0)):
+        folder = study.root / "experiments" / GENERATOR.experiment / Case("", GENERATOR.variant, k).folder_name
+        kept = sorted((folder / "checkpoints").glob("epoch_*/net_G_AB.safetensors"))
+        if kept and read_result(folder).get("status") == "finished":
+            return kept[-1], f"experiment {GENERATOR.variant}, seed {k}, {kept[-1].parent.name.replace('_', ' ')}"
+    if found := checkpoints_of(study, "stage5"):
+        return find_weights(found[max(found)]), f"the timeline's stage 5, epoch {max(found)}"
+    if (name := default_released()) is None:
+        raise StudyError(f"{study.root}: no weights of step two; run notebooks 04 to 09, or name a checkpoint")
+    return find_weights(name), f"the released model {name}: trained on other pictures than this study's"
+
+
+# ------------------------------------------------------------------------------------------------------- runs
+def run(
+    study: Study,
+    cases: Sequence[Case] | None = None,
+    checkpoint: Path | str | None = None,
+    real: dict[str, Sequence[str]] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Train and test the cases (None: all) that are not finished; `lib.study.runner.run_tasks` tells of workers.
+
+    checkpoint: weights of step two; None: see `generator_of`. real: sets of truly masked photographs to test on, too:
+    {"mafa": (root,), "mfr2": (root, pairs file), "mlfw": (root, pairs file)}; a set named later is only tested on.
+
+    Returns the cases' rows, as `experiments.collect` has them. Raises StudyError for a set that is unknown or not
+    there, and where there are no weights of step two.
+    """
+    cases = cases_of(study) if cases is None else list(cases)
+    tasks = _tasks(study, cases, checkpoint, real or {}, device)
+    if workers is None and pick_device(device).type == "cuda":
+        workers = 1
+    run_tasks(study.root / "experiments", tasks, workers, progress, "trainings", lambda task: collect(study))
+    table = collect(study)
+    return table[table["experiment"].isin(EXPERIMENTS)].reset_index(drop=True)
+
+
+def overview(
+    study: Study, checkpoint: Path | str | None = None, real: dict[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
+    """Every case: experiment, variant, seed, state (of the runner, or how it ended), minutes, the weights of step
+    two."""
+    rows, cases = [], cases_of(study)
+    for case, task in zip(cases, _tasks(study, cases, checkpoint, real or {}, "auto")):
+        state, found = state_of(task), read_result(task.folder)
+        told = found["status"] if found and (state == "finished" or found["status"].startswith("failed")) else state
+        minutes = found.get("measure_seconds", 0) / 60 if state == "finished" else None
+        rows.append((case.experiment, case.variant, case.seed, told, minutes, task.notes.get("generator", "")))
+    return pd.DataFrame(rows, columns=["experiment", "variant", "seed", "state", "minutes", "step two"])
+
+
+def _tasks(study: Study, cases: Sequence[Case], checkpoint, real: dict, device: str) -> list[Task]:
+    plan, tasks = plan_of(study), []
+    for name, paths in real.items():
+        if len(paths) != PATHS.get(name):
+            raise StudyError(f"{name!r}: name {' or '.join(PATHS)}; mafa's root, of the others root and pairs file")
+        if absent := [str(path) for path in paths if not Path(path).exists()]:
+            raise StudyError(f"{absent[0]}: not there; it was named for {name}")
+    named = {name: [str(Path(path).resolve()) for path in paths] for name, paths in sorted(real.items())}
+    for case in cases:
+        weights, told = generator_of(study, case.seed, checkpoint)
+        facts = {"plan": asdict(plan), "seed_of_pictures": study.seed, "code": [VERSION, RENDERER]}
+        notes = {"case": asdict(case), "profile": study.profile.name, "steps": _steps(plan, case) * _passes(plan, case)}
+        notes |= {"size": plan.face_size if case.experiment == "recogniser" else plan.scene_size}
+        if case.variant != "none":
+            facts["preset"] = preset_of(weights)
+        if case.variant in ("two-step", FLY):
+            facts["weights"] = sha256(weights / MODEL if weights.is_dir() else weights)
+            notes["generator"] = told
+        tested = {name: paths for name, paths in named.items() if (name == "mafa") == (case.experiment == "detector")}
+        version = int(config_hash({"tested": tested}), 16) % 2**31 if tested else 0
+        measure = partial(_measure, study, case, str(weights), tested, device)
+        folder = study.root / "experiments" / case.experiment / case.folder_name
+        tasks.append(Task(folder, facts, measure, version=version, notes=notes))
+    return tasks
+
+
+def _passes(plan: Plan, case: Case) -> int:
+    return plan.recogniser_passes if case.experiment == "recogniser" else plan.detector_passes
+
+
+def _steps(plan: Plan, case: Case) -> int:
+    recogniser = case.experiment == "recogniser"
+    count = plan.people[0] * plan.pictures[0] if recogniser else plan.scenes[0]
+    return -(-count // plan.batch_size[not recogniser])
+
+
+def _measure(study: Study, case: Case, weights: str, tested: dict, device: str, task: Task) -> list[dict]:
+    """Train, unless that was done, and test; in a process of its own."""
+    plan, path, recogniser = plan_of(study), task.folder / "model.safetensors", case.experiment == "recogniser"
+    model = load_model(study, case)
+    if model is None:
+        torch.manual_seed(case.seed)
+        model = _new(plan, case).to(pick_device(device))
+        pictures = people_of(study, "train") if recogniser else scenes_of(study, "train")
+        started = time.perf_counter()
+        samples, second = training_set(pictures, case.variant, case.seed, weights, device)
+        made = time.perf_counter() - started
+        of_pass = batches(samples, second, plan.batch_size[not recogniser], case.seed)
+        told = fit(model, of_pass, _passes(plan, case), _steps(plan, case), plan.learning_rate)
+        write_table(task.folder / "training.csv", told)
+        passes = told[["seconds", "data_seconds"]].median()  # the first draws templates and wakes caches
+        facts = {"loss": told["loss"].iloc[-1], "prepared_seconds": made}
+        facts |= {f"{name}_per_pass": value for name, value in passes.items()}
+        write_json(task.folder / "training.json", facts)
+        write_bytes(path, save({k: v.cpu().contiguous() for k, v in model.state_dict().items()}))
+    facts = read_json(task.folder / "training.json")
+    rows = [_row(name, value, 1) for name, value in facts.items()]
+    test = _recognised if recogniser else _detected
+    return rows + test(model, study, tested, task.folder)
+
+
+def _new(plan: Plan, case: Case) -> nn.Module:
+    return Recogniser(plan.people[0], plan.face_size) if case.experiment == "recogniser" else Detector(plan.scene_size)
+
+
+def load_model(study: Study, case: Case) -> Recogniser | Detector | None:
+    """The trained network of a case, on the CPU; None where it has not been trained."""
+    path = study.root / "experiments" / case.experiment / case.folder_name / "model.safetensors"
+    if not path.exists():
+        return None
+    model = _new(plan_of(study), case)
+    model.load_state_dict(load(path.read_bytes()))
+    return model.eval()
+
+
+def _recognised(model: Recogniser, study: Study, tested: dict, folder: Path) -> list[dict]:
+    test = people_of(study, "test")
+    bare, worn, pairs = model.embed(test.bare), model.embed(test.worn), all_pairs(test.identity)
+    rows = []
+    for name, second in (("", worn), ("bare_", bare)):  # what masks in training cost where nobody wears one
+        found = verification((bare[pairs.first] * second[pairs.second]).sum(1), pairs, DRAWS)
+        rows += _rows(name, found, len(np.unique(test.identity)), folder)
+    for kind, (root, path) in tested.items():
+        images, pairs, unusable = named_pairs(kind, root, path, model.size)
+        vectors = model.embed(images)
+        found = verification((vectors[pairs.first] * vectors[pairs.second]).sum(1), pairs, DRAWS)
+        rows += _rows(f"{kind}_", found, len(np.unique(pairs.people)), folder)
+        rows.append(_row(f"{kind}_unusable", unusable, len(pairs.same) + unusable))
+    return rows
+
+
+def _detected(model: Detector, study: Study, tested: dict, folder: Path) -> list[dict]:
+    test = scenes_of(study, "test")
+    rows = _rows("", precision(model.detect(test.images), test, DRAWS), len(test.images), folder)
+    for kind, (root,) in tested.items():
+        scenes, unusable = mafa_scenes(root, model.size)
+        rows += _rows(f"{kind}_", precision(model.detect(scenes.images), scenes, DRAWS), len(scenes.images), folder)
+        rows.append(_row(f"{kind}_unusable", unusable, len(scenes.images) + unusable))
+    return rows
+
+
+def _rows(prefix: str, found: tuple[dict, pd.DataFrame, pd.DataFrame], count: int, folder: Path) -> list[dict]:
+    """Values as rows; the bootstrap samples and the curve into files, `name` of the set in theirs."""
+    values, samples, curve = found
+    name = prefix.rstrip("_") or "faceworld"
+    write_table(folder / f"bootstrap-{name}.parquet", samples)
+    write_table(folder / f"curve-{name}.parquet", curve.iloc[:: max(1, len(curve) // 2000)])
+    return [_row(f"{prefix}{metric}", value, count) for metric, value in values.items()]
+
+
+def _row(metric: str, value: float, n: int) -> dict:
+    return {"epoch": None, "metric": metric, "value": float(value) if np.isfinite(value) else None, "n": int(n)}
