@@ -66,6 +66,7 @@ def test_gains_are_drawn_where_they_are(study):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["truth"]
     assert ax.lines[0].get_xdata().tolist() == pytest.approx([0.25])
     assert gains(study, [("detector", "ap_any")], "none") == NOTHING
+    assert gains(study, [("recogniser", "auc")], "none", without=["truth"]) == NOTHING
 
 
 def test_detections_are_drawn_in_a_row_for_each_detector():
