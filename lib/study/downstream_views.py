@@ -65,8 +65,8 @@ def curves(study: Study, experiment: str, tested: str = "faceworld") -> pd.DataF
 def gains(study: Study, panels: Sequence[tuple[str, str]], against: str, without: Sequence[str] = ()) -> Figure | str:
     """A panel per (experiment, measure): each variant's gain over another one, with both intervals of `compare`.
     without: variants that are left out, which lie so far away that the others could not be told apart."""
-    left_out = [against, *without]
-    tables = [compare(study, *panel, against).query("variant not in @left_out") for panel in panels]
+    tables = [compare(study, *panel, against) for panel in panels]
+    tables = [table[~table["variant"].isin([against, *without])] for table in tables]
     if not any(len(table) for table in tables):
         return NOTHING
     fig, axes = plt.subplots(1, len(panels), figsize=(4.3 * len(panels), 2.6), squeeze=False, layout="constrained")
