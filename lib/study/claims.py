@@ -29,6 +29,7 @@ from scipy import stats
 from lib.data.files import write_json, write_table, write_text
 from lib.study.config import PICKED_EPOCHS, StudyError
 from lib.study.experiments import collect
+from lib.study.plans import PLANS, REFERENCE
 from lib.study.runs import REPOSITORY, RUNS, Study, find_study
 
 EVIDENCE = REPOSITORY / "figures" / "evidence"
@@ -86,7 +87,9 @@ _PICKS = (Side("nmc+noise", epoch=SECOND), Side("nmc+noise", epoch=FIRST))
 _EARLY = f"{FIRST} comes early here: not yet learnt, rather than less fitted"
 PARTS = (
     *(Part("C1", "full − rule-based", f"critic{kind}_pass", 1, _FULL, _RULE) for kind in ("", "_grey")),
+    # A flat patch of the masks' mean colour is nearer to the truth than the rule's blue, too; alike it is not.
     Part("C1", "full − rule-based", "truth_nearest_l1", -1, _FULL, _RULE),
+    Part("C1", "full − rule-based", "truth_ssim", 1, _FULL, _RULE),
     Part("C1", "full − rule-based", "feature_fd", -1, _FULL, _RULE, decides=False),
     *(Part("C2", name, "outside_l1", -1, *sides) for name, *sides in _NMC),
     *(Part("C2", name, "redrawn_share", -1, *sides) for name, *sides in _NMC),
@@ -174,6 +177,20 @@ def _lost(results: pd.DataFrame, side: Side) -> str:
     return f"{count} of {side.variant} diverged" if count else ""
 
 
+def _missing(results: pd.DataFrame, part: Part) -> int:
+    """Seeds that the profile plans and that one side of a part lacks, or has failed for: to leave a run out must not
+    speak for the method. Diverged runs are there."""
+    plan = PLANS.get(str(results["profile"].iloc[0])) if len(results) else None
+    sides = [side for side in (part.of, part.against) if side and side.experiment != REFERENCE]
+    if plan is None:
+        return 0
+    done = results[(results["status"] == "finished") | diverged(results)]
+    names = done["variant"].astype(str).str.split(" ").str[0]
+    there = [done[(done["experiment"] == s.experiment) & (names == s.variant)]["seed"].dropna().unique() for s in sides]
+    planned = min(plan.seeds[side.experiment] for side in sides)
+    return max(0, planned - len(set.intersection(*map(set, there))))
+
+
 def _row(results: pd.DataFrame, part: Part) -> dict:
     """One part's row of `table`."""
     pairs = (_log_ratios if part.ratio else _differences)(results, part)
@@ -181,11 +198,13 @@ def _row(results: pd.DataFrame, part: Part) -> dict:
     if part.ratio:
         value, low, high = np.exp([value, low, high]).tolist()
     n, lost = len(pairs), _lost(results, part.of)
+    missing = _missing(results, part) if n else 0
     verdict = judge(part, low, high) if n else UNMEASURED
-    if n and (part.caveat or (verdict == HOLDS and lost)):
+    if n and (part.caveat or missing or (verdict == HOLDS and lost)):
         verdict = UNDECIDED
     notes = [
         part.caveat * (n > 0),
+        f"seeds missing: {missing}" * (missing > 0),
         lost,
         part.against and _lost(results, part.against),
         "one seed" * (n == 1),

@@ -26,10 +26,10 @@ from lib.study.runs import REMEMBERED, REPOSITORY, Study, now, remember
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 ASIDE = ".old_{}"  # a trained stage while --force trains it anew
-READ_BY_NONE = ("00", "03", "12", "13")  # notebooks whose results no later one reads; for 12 and 13 see READS
+READ_BY_NONE = ("00", "03", "12", "13", "15")  # notebooks whose results no later one reads; for 12 and 13 see READS
 _PICKS, _RUNS = ("selection.json",), ("experiments/results.csv",)
 READS = {"10": _PICKS, "11": _PICKS, "12": _RUNS, "13": _RUNS}  # files of the study that change between runs
-WRITES = ("10", "12", "13")  # and who writes them itself
+WRITES = ("10", "12", "13", "15")  # and who writes them itself
 STAGE_OF_NOTEBOOK = {stage.notebook: stage.name for stage in TIMELINE}
 
 

@@ -173,7 +173,7 @@ def _tidy(study: Study, wanted: set | None = None) -> pd.DataFrame:
     rows, broken = [], []
     for path in sorted(_root(study).glob("*/*/result.json")):
         found = read_result(path.parent)
-        if not found or found["status"] == "running":
+        if "case" not in found or found.get("status", "running") == "running":
             continue
         case = found["case"]
         if wanted is not None and (case["experiment"], case["variant"], case["seed"]) not in wanted:

