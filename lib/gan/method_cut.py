@@ -18,11 +18,11 @@ from torch import nn
 from .batches import ALONE, Batch
 from .config import TrainConfig, stable_seed
 from .losses import adversarial_d, adversarial_g, non_mask_change
-from .method_parts import PatchProjection, PlainGenerator, adam, start
+from .method_parts import PatchProjection, PlainGenerator
 from .networks import Discriminator
 from .pool import ImagePool
 from .ranks import Ranks
-from .step import Model, autocast, frozen
+from .step import Model, adam, autocast, frozen, start
 
 LAMBDA_X = LAMBDA_Y = 1.0  # CUT, §4
 TAU = 0.07  # CUT, §3

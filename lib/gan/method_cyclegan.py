@@ -6,14 +6,12 @@ cycle and identity losses holds what is no mask.
 """
 
 import torch
-from torch import nn
 
 from .batches import ALONE, Batch
 from .config import TrainConfig
 from .method_parts import PlainGenerator
-from .networks import Discriminator, Generator, NoiseConfig
 from .ranks import Ranks
-from .step import DISCRIMINATORS, GENERATORS, Model, losses_of, train_step
+from .step import Model, losses_of, train_step
 
 
 class AttentionGAN(Model):
@@ -25,11 +23,6 @@ class AttentionGAN(Model):
         super().__init__(cfg, device, ranks)
         self.cfg, self.losses = cfg, losses_of(cfg)
 
-    @classmethod
-    def make(cls, cfg: TrainConfig) -> dict[str, nn.Module]:
-        """The method's networks by name, with whatever weights torch gives them."""
-        return _four(cls.generator, cfg)
-
     def step(self, batch: Batch, step: int) -> torch.Tensor:
         """One step; values of `losses` on the device, NaN for those not computed."""
         return train_step(self, batch, self.cfg, step)
@@ -39,9 +32,3 @@ class CycleGAN(AttentionGAN):
     """The same with CycleGAN's generator."""
 
     generator = PlainGenerator
-
-
-def _four(generator: type[Generator], cfg: TrainConfig) -> dict[str, nn.Module]:
-    noises = (cfg.noise, cfg.noise if cfg.noise_in_G_BA else NoiseConfig())
-    nets = {n: generator(cfg.ngf, cfg.n_blocks, noise=z, upsampling=cfg.upsampling) for n, z in zip(GENERATORS, noises)}
-    return nets | {name: Discriminator(cfg.ndf) for name in DISCRIMINATORS}

@@ -22,10 +22,10 @@ from torch import nn
 from .batches import ALONE, Batch, flip_where
 from .config import TrainConfig, stable_seed
 from .method_cyclegan import CycleGAN
-from .method_parts import IdentityNet, RegionNet, adam, start
+from .method_parts import IdentityNet, RegionNet
 from .networks import NoiseSource
 from .ranks import Ranks
-from .step import GENERATORS, LossesOf, autocast, frozen, generator_losses
+from .step import GENERATORS, LossesOf, adam, autocast, frozen, generator_losses
 
 # None of these is given in the paper.
 LAMBDA_IP = 10.0  # chosen as the cycle's
@@ -40,8 +40,6 @@ class IAMGAN(CycleGAN):
     def __init__(self, cfg: TrainConfig, device: torch.device | str = "cpu", ranks: Ranks = ALONE) -> None:
         super().__init__(cfg, device, ranks)
         self.losses += ("loss_ip_A", "loss_ip_B", "loss_region", "loss_identity_net")
-        self.net_region = start("net_region", RegionNet(cfg.ndf), cfg, device)
-        self.net_identity = start("net_identity", IdentityNet(cfg.ndf), cfg, device)
         self.opt_region = adam(self.net_region.parameters(), cfg, TEACH_LR)
         self.opt_identity = adam(self.net_identity.parameters(), cfg, TEACH_LR)
         self.trained |= {"opt_region": ("net_region",), "opt_identity": ("net_identity",)}
@@ -57,8 +55,7 @@ class IAMGAN(CycleGAN):
     @property
     def networks(self) -> dict[str, nn.Module]:
         """All networks by name."""
-        # Model asks for its four before the others are there.
-        return super().networks | {n: getattr(self, n) for n in ("net_region", "net_identity") if hasattr(self, n)}
+        return super().networks | {name: getattr(self, name) for name in ("net_region", "net_identity")}
 
     def trainer_state(self) -> dict[str, torch.Tensor]:
         """Optimisers, pools and bank as flat tensors."""

@@ -1,18 +1,16 @@
-"""What the other methods are made of: their networks, and how these and their optimisers start.
+"""What the other methods are made of: their networks.
 
 Everything works on float32 [B, 3, H, W] in [−1, 1], H and W divisible by 4. No network here mixes the samples of a
 batch, so that sets may be passed joined.
 """
 
-from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import TrainConfig, stable_seed
-from .networks import Generator, NoiseConfig, Parts, full, init_weights, instance_norm, reflect
+from .networks import Generator, NoiseConfig, Parts, full, instance_norm, reflect
 
 
 class PlainGenerator(Generator):
@@ -165,19 +163,3 @@ class IdentityNet(nn.Module):
             x = F.leaky_relu(_norm(block(x)), 0.2)
             found.append(full(x))
         return [*found, F.normalize(full(self.embed(x.mean((2, 3)))), dim=1)]
-
-
-def start(name: str, net: nn.Module, cfg: TrainConfig, device: torch.device | str) -> nn.Module:
-    """A network as `step.Model` starts one: weights from the stage's seed and its name, on the device."""
-    init_weights(net, torch.Generator().manual_seed(stable_seed(cfg.seed, cfg.stage, "init", name)))
-    net.to(device)
-    if cfg.compile:
-        net.compile(dynamic=False)
-        if next(net.parameters()).is_cuda:
-            net.to(memory_format=torch.channels_last)
-    return net
-
-
-def adam(parameters: Iterable[nn.Parameter], cfg: TrainConfig, lr: float | None = None) -> torch.optim.Adam:
-    """An optimiser as `step.Model` has them; lr: other than the configuration's."""
-    return torch.optim.Adam(parameters, lr=lr or cfg.lr, betas=cfg.betas, fused=True)

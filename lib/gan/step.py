@@ -5,7 +5,7 @@ are seeded by what they are for (config.stable_seed).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
 
@@ -65,6 +65,27 @@ class LossesOf(nn.Module):
         return self.function(self.model, *inputs)
 
 
+def start(name: str, net: nn.Module, cfg: TrainConfig, device: torch.device | str) -> nn.Module:
+    """A network at the start of a stage: weights from the stage's seed and its name, on the device."""
+    init_weights(net, torch.Generator().manual_seed(stable_seed(cfg.seed, cfg.stage, "init", name)))
+    net.to(device)
+    if cfg.compile:
+        # dynamic=False: two batch sizes come by (one set, or two joined), each worth kernels of its own.
+        net.compile(dynamic=False)
+        if next(net.parameters()).is_cuda:  # what tensor cores want; on CPUs it was slower (LOG.md)
+            net.to(memory_format=torch.channels_last)
+    return net
+
+
+def adam(parameters: Iterable[nn.Parameter], cfg: TrainConfig, lr: float | None = None) -> torch.optim.Adam:
+    """An optimiser; lr: other than the configuration's.
+
+    Fresh at the start of a stage: the published code never saved its optimisers. eps is torch's 1e-8, as there.
+    """
+    trained = list(parameters)
+    return torch.optim.Adam(trained, lr=lr or cfg.lr, betas=cfg.betas, fused=True, capturable=trained[0].is_cuda)
+
+
 class Model:
     """The four networks, their two optimisers and the two pools of fakes; fresh from the stage's seed."""
 
@@ -72,31 +93,18 @@ class Model:
 
     def __init__(self, cfg: TrainConfig, device: torch.device | str = "cpu", ranks: Ranks = ALONE) -> None:
         self.ranks = ranks
-        noise_BA = cfg.noise if cfg.noise_in_G_BA else NoiseConfig()
-        self.net_G_AB = self.generator(cfg.ngf, cfg.n_blocks, noise=cfg.noise, upsampling=cfg.upsampling)
-        self.net_G_BA = self.generator(cfg.ngf, cfg.n_blocks, noise=noise_BA, upsampling=cfg.upsampling)
+        for name, net in self.make(cfg).items():
+            setattr(self, name, start(name, net, cfg, device))
         self.net_G_AB_average = None
-        self.net_D_A = Discriminator(cfg.ndf)
-        self.net_D_B = Discriminator(cfg.ndf)
-        for name, net in self.networks.items():
-            init_weights(net, torch.Generator().manual_seed(stable_seed(cfg.seed, cfg.stage, "init", name)))
-            net.to(device)
-            if cfg.compile:
-                # dynamic=False: two batch sizes come by (one set, or two joined), each worth kernels of its own.
-                net.compile(dynamic=False)
-                if next(net.parameters()).is_cuda:  # what tensor cores want; on CPUs it was slower (LOG.md)
-                    net.to(memory_format=torch.channels_last)
         if cfg.average > 0:
             self.net_G_AB_average = self.generator.from_config(self.net_G_AB.config()).to(device).requires_grad_(False)
             self.net_G_AB_average.load_state_dict(self.net_G_AB.state_dict())
         if torch.device(device).type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes never change: the fastest kernels are worth a search
-        # Fresh at the start of a stage: the published code never saved its optimisers. eps is torch's 1e-8, as there.
-        adam = {"lr": cfg.lr, "betas": cfg.betas, "fused": True, "capturable": torch.device(device).type == "cuda"}
         generators, discriminators = (("net_G_AB",), ("net_D_B",)) if cfg.one_sided else (GENERATORS, DISCRIMINATORS)
         self.trained = {"opt_G": generators, "opt_D": discriminators}
-        self.opt_G = torch.optim.Adam(self.named_parameters(generators).values(), **adam)
-        self.opt_D = torch.optim.Adam(self.named_parameters(discriminators).values(), **adam)
+        self.opt_G = adam(self.named_parameters(generators).values(), cfg)
+        self.opt_D = adam(self.named_parameters(discriminators).values(), cfg)
         self.pool_A, self.pool_B = ImagePool(0 if cfg.one_sided else cfg.pool_size), ImagePool(cfg.pool_size)
         self.losses_G = ranks.share(LossesOf(generator_losses, self, generators), device)
         self.losses_D = ranks.share(LossesOf(discriminator_losses, self, discriminators), device)
@@ -105,6 +113,16 @@ class Model:
         # Several ranks average their gradients on streams of their own, which a recording would not hold.
         if cfg.graphs and torch.device(device).type == "cuda" and ranks.world == 1:
             self.recorded = record_step(self, cfg, torch.cuda.graph_pool_handle())
+
+    @classmethod
+    def make(cls, cfg: TrainConfig) -> dict[str, nn.Module]:
+        """The method's networks by name, with whatever weights torch gives them."""
+        noises = (cfg.noise, cfg.noise if cfg.noise_in_G_BA else NoiseConfig())
+        nets = {
+            name: cls.generator(cfg.ngf, cfg.n_blocks, noise=noise, upsampling=cfg.upsampling)
+            for name, noise in zip(GENERATORS, noises)
+        }
+        return nets | {name: Discriminator(cfg.ndf) for name in DISCRIMINATORS}
 
     @property
     def networks(self) -> dict[str, nn.Module]:

@@ -169,11 +169,15 @@ def _log_ratios(results: pd.DataFrame, part: Part) -> pd.DataFrame:
     return np.exp(means).assign(value=means["of"] - means["against"])
 
 
+def _of_kind(results: pd.DataFrame, side: Side) -> pd.DataFrame:
+    """The rows of a kind of runs; "layer1 σ4" is of the kind "layer1"."""
+    names = results["variant"].astype(str).str.split(" ").str[0]
+    return results[(results["experiment"] == side.experiment) & (names == side.variant)]
+
+
 def _lost(results: pd.DataFrame, side: Side) -> str:
     """In words, how many runs of a kind diverged; "" for none."""
-    names = results["variant"].astype(str).str.split(" ").str[0]  # "layer1 σ4" is of the kind "layer1"
-    mine = (results["experiment"] == side.experiment) & (names == side.variant) & diverged(results)
-    count = len(results[mine].drop_duplicates(["variant", "seed"]))
+    count = len(_of_kind(results[diverged(results)], side).drop_duplicates(["variant", "seed"]))
     return f"{count} of {side.variant} diverged" if count else ""
 
 
@@ -181,14 +185,12 @@ def _missing(results: pd.DataFrame, part: Part) -> int:
     """Seeds that the profile plans and that one side of a part lacks, or has failed for: to leave a run out must not
     speak for the method. Diverged runs are there."""
     plan = PLANS.get(str(results["profile"].iloc[0])) if len(results) else None
-    sides = [side for side in (part.of, part.against) if side and side.experiment != REFERENCE]
     if plan is None:
         return 0
+    sides = [side for side in (part.of, part.against) if side and side.experiment != REFERENCE]
     done = results[(results["status"] == "finished") | diverged(results)]
-    names = done["variant"].astype(str).str.split(" ").str[0]
-    there = [done[(done["experiment"] == s.experiment) & (names == s.variant)]["seed"].dropna().unique() for s in sides]
-    planned = min(plan.seeds[side.experiment] for side in sides)
-    return max(0, planned - len(set.intersection(*map(set, there))))
+    there = set.intersection(*(set(_of_kind(done, side)["seed"].dropna()) for side in sides))
+    return max(0, min(plan.seeds[side.experiment] for side in sides) - len(there))
 
 
 def _row(results: pd.DataFrame, part: Part) -> dict:

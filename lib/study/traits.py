@@ -19,7 +19,7 @@ from lib.study.comparison import find_landmarks
 from lib.study.datasets import TestSet, load_test_set
 from lib.study.runs import Study
 from lib.study.sources import CMFD_POSE, FIRST_TEST_A
-from lib.study.truths import outlines
+from lib.study.truths import held_out_spec, outlines
 from lib.warp import apply_warps, non_mask_by_comparison, sample_warp_params
 from lib.warp import preset as warp_preset
 from lib.warp.face3d import estimate_pose
@@ -39,7 +39,7 @@ def held_out(study: Study, count: int | None = None) -> tuple[TestSet, list[np.n
     landmarks, first = find_landmarks(study, test), len(test.names)
     if study.data != "faceworld" or not count or count <= first:
         return test, landmarks
-    spec, faces = _spec(study), range(study.profile.count_test, study.profile.count_test + count - first)
+    spec, faces = held_out_spec(study), range(study.profile.count_test, study.profile.count_test + count - first)
     out = faceworld.render([spec.start + k for k in faces], [spec.picture_seed(k) for k in faces], spec.size, "full",
                            **CMFD_POSE)  # fmt: skip
     full = (out.full.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).byte().numpy()
@@ -53,11 +53,6 @@ def held_out(study: Study, count: int | None = None) -> tuple[TestSet, list[np.n
     more = {key: np.concatenate([getattr(test, key), value]) for key, value in more.items()}
     names = test.names + [f"test_{faces[k]:06d}.png" for k in kept]
     return replace(test, names=names, truth=None, region=None, **more), landmarks + [points[k] for k in kept]
-
-
-def _spec(study: Study) -> faceworld.SetSpec:
-    p = study.profile
-    return faceworld.SetSpec("A", p.count_test, p.size, study.seed, FIRST_TEST_A, **CMFD_POSE)
 
 
 def traits(study: Study, test: TestSet, landmarks: Sequence[np.ndarray | None]) -> pd.DataFrame:
@@ -77,7 +72,7 @@ def traits(study: Study, test: TestSet, landmarks: Sequence[np.ndarray | None]) 
         rows.append(facts | _of_picture(image, points))
     table = pd.DataFrame(rows, index=test.names)
     if study.data == "faceworld":
-        known = [_drawn(_spec(study), int(Path(name).stem.removeprefix("test_"))) for name in test.names]
+        known = [_drawn(held_out_spec(study), int(Path(name).stem.removeprefix("test_"))) for name in test.names]
         table = pd.DataFrame(known, index=test.names).combine_first(table)
     classes = pd.cut(table["skin"], [edge for edge, _ in SKIN], labels=[name for _, name in SKIN[:-1]])
     return table.assign(skin=classes.astype(object)).rename_axis("image")

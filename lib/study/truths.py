@@ -95,6 +95,12 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return structural_similarity(a, b, data_range=100.0, full=True)[1]
 
 
+def held_out_spec(study: Study) -> faceworld.SetSpec:
+    """How the face world draws the study's held-out faces of set A: face k is person k of this set."""
+    p = study.profile
+    return faceworld.SetSpec("A", p.count_test, p.size, study.seed, FIRST_TEST_A, **CMFD_POSE)
+
+
 def load_truths(study: Study, test: TestSet, masks: int = K_TRUTH, progress: bool = False) -> Truths | None:
     """`masks` targets of each held-out face and one more, rendered where they are not in the cache; None where the
     truth is not known. About 0.1 s a picture of 64² on one core, 0.2 s at 128².
@@ -103,8 +109,7 @@ def load_truths(study: Study, test: TestSet, masks: int = K_TRUTH, progress: boo
     """
     if study.data != "faceworld":
         return None
-    p = study.profile
-    spec = faceworld.SetSpec("A", p.count_test, p.size, study.seed, FIRST_TEST_A, **CMFD_POSE)
+    p, spec = study.profile, held_out_spec(study)
     what = {key: value for key, value in spec.resolved().items() if key != "count"} | {"worn": {**WORN}}
     folder = study.cache_dir / f"worn_{config_hash(what)[:12]}"
     faces = [int(Path(name).stem.removeprefix("test_")) for name in test.names]

@@ -30,6 +30,7 @@ def opened(study, open_page):
 
 
 def idle(page):
+    page.page.wait_for_timeout(70)  # what moves on is sent every 60 ms: before that, nothing is coming yet
     page.until(lambda: not any(page.widget.coming))
 
 
@@ -171,6 +172,7 @@ def test_differences_and_attention_maps_are_chosen_by_name(opened, tmp_path):
     assert page.widget.against == 0
     assert "difference to A" in page.page.locator(".cp-tile").nth(2).inner_text()
     role(page, "radio", "attention").check()
+    page.until(lambda: page.widget.show == "attention")  # until then "brightest at" is that of the difference
     page.page.get_by_role("combobox", name="brightest at").select_option("0.2")
     page.until(lambda: page.widget.attention_at == 0.2)
     for which in ("others", "3", "all"):
