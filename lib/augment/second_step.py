@@ -69,7 +69,7 @@ class SecondStep:
         batch_size: Faces at once. A face's noise depends on its sample and epoch alone; its pixels may differ by
             rounding with the number of faces in a batch (none seen with "evening-128" at 256² on one CPU thread).
 
-    *Cost*: 0.18 s a face of 256² on one thread of a busy x86-64 machine, mean of 8.
+    *Cost*: with "evening-128" 0.18 s a face of 256² on one thread of a busy x86-64 machine, mean of 8.
     """
 
     def __init__(self, checkpoint: Any = None, device: str = "auto", batch_size: int = 16) -> None:

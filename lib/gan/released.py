@@ -129,28 +129,29 @@ def pack_released(
     max_part_bytes: int = MAX_PART_BYTES,
     card: Callable[[dict], str] | None = None,
     files: Mapping[str, bytes] | None = None,
+    source: str = SOURCE,
 ) -> dict:
-    """Write net_G_AB of a checkpoint as a released model named like `out_folder`; gives the content of model.json.
+    """Write a generator of a checkpoint as a released model named like `out_folder`; gives the content of model.json.
 
     facts: JSON-able, joined into model.json; use_px: the size to translate at, where not that of training.
-    card: makes README.md out of model.json. files: further files beside it.
+    card: makes README.md out of model.json. files: further files beside it. source: which file of the checkpoint.
     Written under a temporary name and renamed: a failure leaves an older model of that name as it was.
     Raises CheckpointError for a checkpoint that is missing or damaged, a name that is none, a folder of something
     else, and a tensor larger than a part.
     """
-    source, target = Path(checkpoint_folder) / SOURCE, Path(out_folder)
+    path, target = Path(checkpoint_folder) / source, Path(out_folder)
     if not _NAME.fullmatch(target.name):
         raise CheckpointError(f"name {target.name!r}: use letters, digits, '.', '_' and '-' (at most 64)")
     if target.exists() and not (target / MODEL).is_file():
         raise CheckpointError(f"{target}: is there and no released model; choose another name")
     try:
-        meta = read_json(source.with_name("meta.json"))
-        digest, size_px = sha256(source), meta["config"]["size"]
-        if digest != meta["files"][SOURCE]:
-            raise CheckpointError(f"{source}: damaged or truncated (its SHA-256 is not the one in meta.json)")
+        meta = read_json(path.with_name("meta.json"))
+        digest, size_px = sha256(path), meta["config"]["size"]
+        if digest != meta["files"][source]:
+            raise CheckpointError(f"{path}: damaged or truncated (its SHA-256 is not the one in meta.json)")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{source.parent}: no whole checkpoint ({error!r})") from error
-    net = load_network(source)
+        raise CheckpointError(f"{path.parent}: no whole checkpoint ({error!r})") from error
+    net = load_network(path)
     tensors = {key: value.detach().to(torch.bfloat16).contiguous() for key, value in net.state_dict().items()}
     groups = _split(tensors, max_part_bytes)
     names = [f"part-{k:05}-of-{len(groups):05}.safetensors" for k in range(1, len(groups) + 1)]

@@ -44,7 +44,7 @@ def render_card(model: dict) -> str:
             licence, figure; and, where it was looked for, failures (`lib.study.failures.Failures.facts`).
     """
     name, size, net, run = model["name"], model["size_px"], model["network"], model["run"]
-    use = model.get("use_px", size)
+    use, mean = model.get("use_px", size), model.get("average", 0.0)
     noise = ", ".join(f"{s:g}" for s in net["noise"]["sigma"])
     rows = model["timeline"]
     seconds = [row["seconds"] for row in rows]
@@ -90,6 +90,7 @@ def render_card(model: dict) -> str:
             f"{spent} of training in all.",
             f"- Made with {', '.join(f'{k} {v}' for k, v in run['versions'].items())}; code {code}; configuration "
             f"{run['config_hash']}.",
+            *([f"- The weights are the running mean of the generator's, decay {mean:g}."] if mean else []),
             f"- Weights: {model['bytes']:,} bytes in {len(model['parts'])} part(s), bfloat16, computed with in "
             f"float32; SHA-256 of network and parts {model['sha256']}.",
             "",

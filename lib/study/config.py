@@ -84,6 +84,9 @@ class Profile:
     note: str = ""
     upsampling: str = "transposed"  # lib.gan.networks.UPSAMPLING
     precision: str = "auto"  # "fp32", "bf16", or "auto": bf16 where the device computes it faster (lib.gan.config)
+    identity_ratio: float = 0.5  # this and the next two: see lib.gan.TrainConfig
+    lambda_attention: float = 0.0  # from stage 1 on, where the mask is known
+    average: float = 0.0
 
 
 def _passes(pretraining: int, *stages: int) -> dict[str, int]:
@@ -103,6 +106,12 @@ PROFILES = {
     "evening": Profile(
         "evening", 128, 16, 16, 1, _passes(2, 2, 1, 2, 8, 14), 200, 480, 700, 640, 48, 150, 8, 2,
         "the best that two cores can do in about an hour", upsampling="resize",
+    ),
+    # What keeps the attention awake at this size on photographs: telling it where the mask is (LOG.md).
+    "gpu_short": Profile(
+        "gpu_short", 256, 64, 64, 1, _passes(1, 2, 2, 2, 3, 8), 560, 1_200, 1_800, 1_695, 200, 400, 12, 1,
+        "six minutes of training on one GPU; made the released gpu-256", upsampling="resize", precision="bf16",
+        identity_ratio=0.1, lambda_attention=3.0, average=0.999,
     ),
     "gpu": Profile(
         "gpu", 256, 64, 64, 4, _passes(6, 8, 6, 8, 24, 32), 250, 1_200, 1_800, 1_695, 200, 400, 12, 4,

@@ -1,8 +1,10 @@
 """A critic that training never saw: a small network that tells real masked faces from rule-based ones.
 
 It learns from the pictures of sets A and B that no experiment trains on (`experiments.reserved`), and is asked about
-held-out faces. An output *passes* when the critic calls it real. A third of the fakes it learns from are bare faces:
-without them "not that blue" would be enough, and a picture without any mask would pass.
+held-out faces. An output *passes* when the critic calls it real. The fakes it learns from are of five kinds, as many of
+each: rule-based masks; none at all; rule-based ones in the colour of a real one; flat patches of such colours in their
+place; and real masks, blurred (σ = S/32 px). With the first alone "not that blue" would be enough, and anything that is
+no rule-based mask would pass.
 
 Several critics, from different seeds, because one may hang on an accident; and two kinds, because set A's masks are all
 of one blue while set B's are not:
@@ -11,10 +13,10 @@ of one blue while set B's are not:
     grey     sees the luma, standardised per picture: shape, shading, folds, edges are all it has
 
 Pictures are brought to 64 or, from 128 px on, 128 px. While learning they are flipped, shifted, scaled, and their
-channels weighted a little; half of them are not resampled, so that sharpness is no sign either way.
+channels weighted a little; half of them are not resampled, so that a little softness is no sign either way.
 
-The recipe is fixed: AdamW, at most 80 passes, a quarter of the pictures set aside, the weights of the pass that loses
-least on them, stop 15 passes after it.
+The recipe is fixed: AdamW, at most 200 passes, a quarter of the pictures set aside, the weights of the pass that loses
+least on them, stop 30 passes after it.
 
     evidence/critics/<kind>-<seed>.safetensors  .json (data's hash, recipe's version, passes, loss set aside)
 """
@@ -36,13 +38,16 @@ from torch import Tensor, nn
 from lib.data.files import read_json, write_bytes, write_json
 from lib.data.images import read_image, resize, to_tensor
 from lib.gan import pick_device
+from lib.study import metrics
 from lib.study.config import StudyError
 from lib.study.runs import Study
 from lib.study.selection_file import locked
+from lib.warp.regions import OUTLINE, non_mask_by_comparison
 
-VERSION = 1  # raise it whenever a change here changes the weights
+VERSION = 2  # raise it whenever a change here changes the weights
 KINDS = ("colour", "grey")
-PASSES, PATIENCE, BATCH = 80, 15, 16
+PASSES, PATIENCE, BATCH = 200, 30, 16
+FAKES = 5  # kinds
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -138,24 +143,45 @@ def _read(path: Path, kind: str, key: str) -> Critic | None:
     return Critic(network.eval(), facts)
 
 
+def fakes(pictures: LearningSet, rng: np.random.Generator) -> list[np.ndarray]:
+    """The five kinds, uint8 [N, S, S, 3] each: on the same faces rule-based, none, recoloured, flat; blurred real ones.
+
+    Where a real mask lies is not known: its colour and its blur are taken where nine in ten rule-based masks lie.
+    """
+    rule, bare, real = pictures
+    outside = np.stack([non_mask_by_comparison(*pair, coverage=OUTLINE) for pair in zip(bare, rule)])
+    core = metrics.core_region(~outside)
+    wanted = rng.choice(real[:, core].mean(1), len(rule))[:, None, None]
+    recoloured = (rule + wanted - rule[:, core].mean(1)[:, None, None]).clip(0, 255)
+    painted = [metrics.composited(bare, mask, outside) for mask in (recoloured, np.broadcast_to(wanted, rule.shape))]
+    return [rule, bare, *painted, blurred_masks(real, np.broadcast_to(core, real.shape[:3]))]
+
+
+def blurred_masks(images: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Pictures, uint8 [N, S, S, 3], blurred by σ = S/32 px in a region of each, bool [N, S, S], with a soft border."""
+    return metrics.composited(images, metrics.blurred(images, images.shape[1] / 32), ~region)
+
+
 def train(pictures: LearningSet, seed: int, kind: str) -> tuple[_Network, dict]:
     """One critic by the fixed recipe, and facts about it. Real and fake weigh the same, whatever their counts."""
     rng = np.random.default_rng([seed, KINDS.index(kind)])
-    counts, device = [len(side) for side in pictures], pick_device("auto")
-    orders = [rng.permutation(n) + start for n, start in zip(counts, np.cumsum([0, *counts]))]
+    sides, device = [*fakes(pictures, rng), pictures.real], pick_device("auto")
+    of_A, of_B = (rng.permutation(len(side)) for side in (pictures.bare, pictures.real))  # a face is aside in all kinds
+    starts = np.cumsum([0, *map(len, sides)])
+    orders = [order + start for order, start in zip((*[of_A] * (FAKES - 1), of_B, of_B), starts)]
     aside = [order[: max(1, len(order) // 4)] for order in orders]
     learned = [order[len(held) :] for order, held in zip(orders, aside)]
-    few = min(map(len, learned))
-    taken = (few - few // 3, few // 3, few)  # of each side in a pass
-    x = torch.cat([_tensor(side) for side in pictures]).to(device)
-    y = (torch.arange(len(x), device=device) >= counts[0] + counts[1]).float()
+    each = -(-min(map(len, learned)) // FAKES)
+    taken = (*[each] * FAKES, FAKES * each)  # of each side in a pass, as far as there are so many
+    x = torch.cat([_tensor(side) for side in sides]).to(device)
+    y = (torch.arange(len(x), device=device) >= len(x) - len(pictures.real)).float()
     noise = torch.Generator().manual_seed(seed)
 
     def loss_aside() -> float:
         network.eval()
         with torch.inference_mode():
             losses = [F.binary_cross_entropy_with_logits(network(x[side]), y[side]) for side in aside]
-        return float(losses[0] / 3 + losses[1] / 6 + losses[2] / 2)
+        return float(sum(losses[:-1]) / FAKES + losses[-1])
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -173,6 +199,7 @@ def train(pictures: LearningSet, seed: int, kind: str) -> tuple[_Network, dict]:
             if epoch - at == PATIENCE:
                 break
     network.load_state_dict(best)
+    counts = [len(side) for side in pictures]
     return network.eval(), {"version": VERSION, "passes": at + 1, "loss_aside": least, "pictures": counts}
 
 

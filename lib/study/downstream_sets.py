@@ -66,6 +66,7 @@ PLANS = {
     "smoke": Plan(2, (16, 12), (3, 3), 64, 1.0, 3, (12, 8), 64, 2, (16, 4)),
     "laptop": _LAPTOP,
     "evening": _LAPTOP,
+    "gpu_short": _GPU,
     "gpu": _GPU,
     "paper": _GPU,
 }

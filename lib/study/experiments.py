@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data.files import write_table
-from lib.gan import TrainConfig
+from lib.gan import TrainConfig, pick_device
 from lib.study.config import DATA_SOURCES, PROFILES, STAGES, StudyError
 from lib.study.datasets import train_data, train_rows
 from lib.study.outputs import Progress
@@ -92,7 +92,8 @@ def overview(study: Study, cases: Sequence[Case], measure: Measure | None = None
         found, state = read_result(task.folder), state_of(task)
         status = found.get("status", "")
         minutes = (found.get("seconds", 0) + found.get("measure_seconds", 0)) / 60 if state == "finished" else None
-        told = status if state == "finished" or (status.startswith("failed") and state != "other") else STATES[state]
+        failed = status.startswith("failed") and state not in ("other", "damaged")
+        told = status if state == "finished" or failed else STATES[state]
         rows.append([case.experiment, case.variant, case.seed, told, minutes, state == "finished"])
     table = pd.DataFrame(rows, columns=["experiment", "variant", "seed", "state", "minutes", "finished"])
     known = table["minutes"].astype(float)
@@ -107,6 +108,7 @@ STATES = {
     "begun": "begun",
     "trained": "to be measured",
     "other": "to do anew: made with other settings or data",
+    "damaged": "to do anew: its result.json is damaged",
 }
 
 
@@ -163,7 +165,10 @@ def _measure(study: Study, case: Case, measure: Measure | None, task: Task) -> l
     sources = {label: task.checkpoint(label) for label in task.labels} if task.config else {None: case.variant}
     rows = [{"epoch": at, **row} for at, source in sources.items() for row in measure(study, source, case.seed)]
     if own and task.config:
-        rows += [{"epoch": task.labels[-1], **row} for row in evidence.redrawn(task.folder / "samples.csv")]
+        last = evidence.redrawn(study, task.folder)
+        if (case.experiment, case.variant) == ("corners", "nmc"):
+            last += evidence.forced_noise(study, sources[task.labels[-1]])
+        rows += [{"epoch": task.labels[-1], **row} for row in last]
     return [
         row | {"value": None if math.isnan(row["value"]) else float(row["value"]), "n": int(row["n"])} for row in rows
     ]
@@ -173,9 +178,8 @@ def _tidy(study: Study, wanted: set | None = None) -> pd.DataFrame:
     rows, broken = [], []
     for path in sorted(_root(study).glob("*/*/result.json")):
         found = read_result(path.parent)
-        if "case" not in found or found.get("status", "running") == "running":
+        if found.get("status", "running") == "running" or not _is_of(path.parent, case := found.get("case", {})):
             continue
-        case = found["case"]
         if wanted is not None and (case["experiment"], case["variant"], case["seed"]) not in wanted:
             continue
         facts = {"experiment": case["experiment"], "variant": case["variant"]}
@@ -184,13 +188,28 @@ def _tidy(study: Study, wanted: set | None = None) -> pd.DataFrame:
         if found["status"] != "finished":
             broken.append(facts)
             continue
-        rows += [{**facts, **row} for row in found["values"]]
+        rows += [{**facts, **row} for row in found.get("values", [])]
     for facts in broken:
         seen = {(r["epoch"], r["metric"]) for r in rows if r["experiment"] == facts["experiment"]} or {(None, "")}
         nothing = {**facts, "value": None, "n": 0}
         rows += [{**nothing, "epoch": epoch, "metric": metric} for epoch, metric in sorted(seen, key=str)]
     whole = dict.fromkeys(("seed", "epoch", "n", "steps", "size"), "Int64")
     return pd.DataFrame(rows, columns=COLUMNS).astype(whole | {"value": float})
+
+
+def _is_of(folder: Path, case: dict) -> bool:
+    """Whether a folder is the case's own: not a copy of it, and no damaged one."""
+    names = [case.get(name) for name in ("experiment", "variant", "seed")]
+    if [type(name) for name in names] != [str, str, int]:
+        return False
+    return (folder.parent.name, folder.name) == (names[0], Case(*names).folder_name)
+
+
+def study_name(text: str) -> str:
+    """An argparse type: the name of a study, which is not empty (that would be the folder of all studies)."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a study's name is not empty")
+    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -200,7 +219,11 @@ def parser() -> argparse.ArgumentParser:
         description="Train and measure the experiments of a study whose notebooks 01 and 02 have run. A second call "
         "goes on where the first stopped.",
     )
-    p.add_argument("--name", help="name of the study, its folder under runs/ (default: the profile's name, or smoke)")
+    p.add_argument(
+        "--name",
+        type=study_name,
+        help="name of the study, its folder under runs/ (default: the profile's name, or smoke)",
+    )
     p.add_argument("--profile", choices=tuple(PROFILES), help="the study's, to be checked; so are the next two")
     p.add_argument("--data", choices=DATA_SOURCES)
     p.add_argument("--seed", type=int)
@@ -211,7 +234,8 @@ def parser() -> argparse.ArgumentParser:
         help="these experiments: corners, filters, noise, reference "
         "(what the claims rest on: the default), future, generators",
     )
-    p.add_argument("--workers", type=int, metavar="N", help="processes of one thread each (default: one per core)")
+    told = "processes of one thread each; 0: none beside this one (default: one per core, on a GPU one)"
+    p.add_argument("--workers", type=int, metavar="N", help=told)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     p.add_argument("--list", action="store_true", help="show the cases, their state and time, and train nothing")
     return p
@@ -233,7 +257,10 @@ def _run(args: argparse.Namespace) -> int:
     study = find_study(args.name or args.profile or "smoke", args.runs_dir)
     seed = study.seed if args.seed is None else args.seed
     open_study(study.name, args.profile or study.profile.name, args.data or study.data, seed, runs_dir=args.runs_dir)
-    cases = cases_of(study, args.only.split(",") if args.only else None)
+    if (args.workers or 0) < 0:  # told before anything else is, and with --list, too
+        raise StudyError(f"--workers {args.workers}: expected 0 or more")
+    pick_device(args.device)
+    cases = cases_of(study, None if args.only is None else [name.strip() for name in args.only.split(",")])
     table = overview(study, cases)
     left = table[~table["finished"]]
     about = f", about {left['minutes'].sum():.0f} minutes of one process" if left["minutes"].notna().any() else ""

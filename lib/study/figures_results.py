@@ -11,6 +11,7 @@ from lib.data.files import read_json
 from lib.gan.released import default_released
 from lib.study import metrics
 from lib.study.artefacts import Place, crop, far_changes, mask_patterns
+from lib.study.beyond_views import GENERATORS, painted, weights
 from lib.study.comparison import Way, by_rule, other_generator, scores
 from lib.study.datasets import TestSet, load_test_set
 from lib.study.display import heat
@@ -91,16 +92,23 @@ def figure_8(study: Study, count: int = 4) -> Made:
     return save_figure(study, fig, "figure_8", caption, [run], **facts)
 
 
-def figure_9(study: Study, others: Sequence[str | Path] | None = None, count: int = 4) -> Made:
-    """Comparison with other generators (paper Fig. 9): rule-based presets, each step of the method, other weights.
+def figure_9(
+    study: Study, others: Sequence[str | Path] | None = None, count: int = 4, generators: Study | None = None
+) -> Made:
+    """Comparison with other generators (paper Fig. 9): rule-based presets, each step of the method, other weights; and
+    other methods, where the experiment "generators" was run.
 
     others: released models by name or checkpoint folders (`runs/first/stage5/checkpoints/epoch_0476`); None: the
         released model that is the default, if there is one.
+    count: of faces; one less beside other methods.
+    generators: the study whose experiments are shown; None: this one.
     """
+    elsewhere = generators or study
+    others_there = _others_trained(elsewhere)
     picks = read_picks(study)
     runs = [checkpoint_record(study, stage, epoch) for stage, epoch in
             (("stage3", None), ("stage4", None), *((PICKED_STAGE, pick) for pick in picks))]  # fmt: skip
-    test, which = held_out(study, count)
+    test, which = held_out(study, count - others_there)
     steps = ["AttentionGAN", "+ NMC", *(f"+ noise,\nepoch {pick}" for pick in picks)]
     learned = {"input": Way.of(test.rule)}
     for label, run in zip(steps, runs):
@@ -117,7 +125,12 @@ def figure_9(study: Study, others: Sequence[str | Path] | None = None, count: in
     rules = by_rule(study, test)
     left = [Row("full face", test.full), *(Row(name, way.pictures) for name, way in rules.items())]
     right = [Row(label, way.pictures) for label, way in learned.items()]
-    fig = sheet([Panel(left, heading="(a) by rule alone"), Panel(right, heading="(b) learned, from the input")])
+    panels = [Panel(left, heading="(a) by rule alone"), Panel(right, heading="(b) learned, from the input")]
+    methods, short = _methods(elsewhere, test) if others_there else ({}, [])
+    if methods:
+        rows = [Row(label.replace(", ", ",\n"), way.pictures) for label, way in methods.items()]
+        panels.append(Panel(rows, heading="(c) other generators"))
+    fig = sheet(panels)
     caption = (
         "The same faces (a) under the rule-based presets of lib.warp, with set A's blue mask, and (b) under each step "
         "of the method. "
@@ -126,15 +139,45 @@ def figure_9(study: Study, others: Sequence[str | Path] | None = None, count: in
         + (f"; other weights: {', '.join(run['generator'] for run in runs[4:])}" if runs[4:] else "")
         + f"; input: {_input(study)}"
         + ("; truth: the same heads rendered with a worn mask." if test.truth is not None else ".")
+        + (f" {_told_methods(short)}" if short else "")
         + f" {which}"
         + (" An empty place: that rule refuses the face." if any(way.reasons for way in rules.values()) else "")
     )
-    numbers = scores(test, {**rules, **{label.replace("\n", " "): way for label, way in learned.items()}})
+    every = {label.replace("\n", " "): way for label, way in learned.items()}
+    numbers = scores(test, {**rules, **every, **methods})
     facts = {
         "scores": numbers.round(4).to_dict("index"),
         "refused": {k: w.reasons for k, w in rules.items() if w.reasons},
     }
-    return save_figure(study, fig, "figure_9", caption, runs, pictures=test.names, **facts)
+    return save_figure(study, fig, "figure_9", caption, runs + short, pictures=test.names, **facts)
+
+
+def _others_trained(study: Study) -> bool:
+    others = [side for side in GENERATORS.values() if side.experiment == "generators"]
+    begun = (study.root / "experiments" / "generators").is_dir()  # not every profile has a plan of experiments
+    return begun and any(weights(study, side) for side in others)
+
+
+def _methods(study: Study, test: TestSet) -> tuple[dict[str, Way], list[dict]]:
+    """Other generators of a study's experiments, seed 0, and the method itself trained as short, with their records."""
+    ways = {label: Way.of(made.images) for label, made in painted(study, GENERATORS, test).items()}
+    records = []
+    for label in ways:
+        folder = weights(study, GENERATORS[label])
+        meta = read_json(folder / "meta.json")
+        record = {"generator": label, "study": study.name, "path": folder.relative_to(study.root).as_posix()}
+        record |= {"size_px": study.profile.size, "steps_in_all": meta["step"]}
+        records.append(record | {"sha256": meta["files"]["net_G_AB.safetensors"]})
+    return ways, records
+
+
+def _told_methods(records: list[dict]) -> str:
+    """Those records in a caption's words."""
+    steps = " or ".join(f"{count:,}" for count in sorted({record["steps_in_all"] for record in records}))
+    return (
+        "(c) Other generators, given bare faces (direct) or rule-based masks, and the two steps, all trained for "
+        f"{steps} steps from random weights at {records[0]['size_px']} px (study {records[0]['study']})."
+    )
 
 
 def _input(study: Study) -> str:

@@ -93,6 +93,7 @@ PLANS = {
     # Batch 1 and resize-convolutions, because they gave far better pictures in the same minutes (LOG.md).
     "laptop": Plan(12, 100, 1, THREE, SIGMAS, "resize", "fp32"),
     "evening": Plan(12, 150, 1, THREE, SIGMAS, "resize", "bf16"),
+    "gpu_short": Plan(20, 200, 1, THREE, SIGMAS, "resize", "bf16"),
     "gpu": Plan(20, 200, 4, THREE | {"corners": 5}, SIGMAS, "transposed", "bf16"),
     "paper": Plan(20, 200, 4, THREE | {"corners": 5}, SIGMAS, "transposed", "fp32"),
 }
@@ -106,8 +107,8 @@ def plan_of(study: Study) -> Plan:
 
 
 def cases_of(study: Study, experiments: Iterable[str] | None = None) -> list[Case]:
-    """Every case of some experiments (None: `EVIDENCE`), in the order they are best trained in: everything of one seed
-    before the next, so that a run stopped early has whole pairs.
+    """Every case of some experiments (None: `EVIDENCE`), each once, in the order they are best trained in: everything
+    of one seed before the next, so that a run stopped early has whole pairs.
 
     Raises StudyError for an unknown experiment.
     """
@@ -128,9 +129,9 @@ def cases_of(study: Study, experiments: Iterable[str] | None = None) -> list[Cas
             Case("generators", "cut+nmc", 0, NMC | {"method": "cut"}),
         ],
     }
-    chosen = list(EVIDENCE if experiments is None else experiments)
+    chosen = list(dict.fromkeys(EVIDENCE if experiments is None else experiments))
     if unknown := sorted(set(chosen) - set(known)):
-        raise StudyError(f"no experiment is called {', '.join(unknown)}; choose from {', '.join(known)}")
+        raise StudyError(f"no experiment is called {', '.join(map(repr, unknown))}; choose from {', '.join(known)}")
     seeds = plan.seeds | {REFERENCE: 1}
     return [
         replace(case, seed=seed)

@@ -37,7 +37,8 @@ def stoppable(command: Callable[[], int]) -> int:
     try:
         return command()
     except KeyboardInterrupt as error:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        # In one piece: a line break alone would be taken for a bar's (lib.study.outputs.Progress).
+        sys.stderr.write("stopped; the same command goes on from here\n")
         return 143 if isinstance(error, _Terminated) else 130
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -19,7 +19,8 @@ from lib.data.files import read_json
 from lib.data.images import ImageError, read_image
 from lib.gan import CheckpointError, Translator, list_checkpoints
 from lib.gan.checkpoints import folder_name
-from lib.gan.released import CARD, WEIGHTS, pack_released, register_released
+from lib.gan.networks import AVERAGE
+from lib.gan.released import CARD, SOURCE, WEIGHTS, pack_released, register_released
 from lib.study.card import LICENCE, render_card
 from lib.study.config import STAGES, TABLE_1, StudyError
 from lib.study.runs import RUNS
@@ -125,6 +126,7 @@ def release(
     figure: tuple[bytes, str] | None = None,
     default: bool = False,
     use_px: int | None = None,
+    average: bool = False,
     weights: Path = WEIGHTS,
 ) -> Path:
     """Make a released model out of a checkpoint of a study, and list it; gives its folder.
@@ -141,6 +143,7 @@ def release(
         figure: PNG that may be shown (face world only) and its caption.
         default: Make it the model that is used when none is named.
         use_px: Size to translate at, where that is not the size it was trained at; a multiple of 4.
+        average: The running mean of the generator's weights instead, which profile gpu_short keeps.
 
     Raises:
         StudyError: the study lacks something, or a text names a path of this machine.
@@ -156,10 +159,14 @@ def release(
     stage = stage or stage_of(epoch)
     checkpoint = _checkpoint(root, stage, epoch)
     facts = facts_of(root, stage, epoch)
-    facts["measured"] |= _rounding(root, checkpoint)
+    source = f"{AVERAGE}.safetensors" if average else SOURCE
+    if average and not (checkpoint / source).is_file():
+        raise StudyError(f"{checkpoint / source}: not there; stage {stage} was trained without a running mean")
+    facts["measured"] |= _rounding(root, checkpoint / source)
     facts["measured"] |= measured or {}
     facts |= {"trained_on": trained_on, "note": note, "limits": list(limits), "use_px": use_px}
     facts |= {"failures": failures} if failures else {}
+    facts |= {"average": _manifest(root, stage)["config"]["average"]} if average else {}
     made = root / "data" / "A" / "rule" / "done.json"
     facts["preset"] = read_json(made).get("preset", "study") if made.is_file() else "study"
     facts |= {"licence": licence or LICENCE[facts["run"]["data"]], "figure": None}
@@ -170,7 +177,7 @@ def release(
     for text in _texts(facts):
         if found := _PATH.search(text):
             raise StudyError(f"{found.group()!r} looks like a path of one machine; a model card must not name one")
-    pack_released(checkpoint, folder, facts, card=render_card, files=files)
+    pack_released(checkpoint, folder, facts, card=render_card, files=files, source=source)
     register_released(folder, default)
     return folder
 
@@ -250,6 +257,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--as", required=True, dest="model", metavar="MODEL", help="name of the released model")
     p.add_argument("--trained-on", required=True, metavar="TEXT", help="what the pictures are, where they come from")
     p.add_argument("--default", action="store_true", help="make it the model that is used when none is named")
+    p.add_argument("--average", action="store_true", help="the weights' running mean (kept by profile gpu_short)")
     p.add_argument("--use-size", type=int, metavar="PX", help="size to translate at (default: that of its training)")
     p.add_argument("--note", default="", metavar="TEXT", help="a paragraph for the top of the card")
     p.add_argument("--measured", type=Path, metavar="JSON", help="further numbers: {name: value or {name: …}}")
@@ -290,6 +298,7 @@ def main(argv: list[str] | None = None) -> int:
             figure=_figure(args.figure, args.caption),
             default=args.default,
             use_px=args.use_size,
+            average=args.average,
             weights=args.weights_dir,
         )
     except (StudyError, CheckpointError, OSError, ValueError) as error:

@@ -37,6 +37,17 @@ from lib.study.processes import in_processes
 from lib.study.runs import device_name, now
 
 KEPT_FILES = ("net_G_AB.safetensors", "meta.json")
+# What result.json holds, where it holds it: what is no such thing was damaged, or written by hand.
+_KINDS = {
+    **dict.fromkeys(("status", "profile", "device", "config_hash", "started"), str),
+    **dict.fromkeys(("version", "steps", "size", "threads"), int),
+    **dict.fromkeys(("seconds", "measure_seconds"), (int, float)),
+    "trained": bool,
+    "values": list,
+    "case": dict,
+}
+_KINDS_OF_VALUES = {"metric": str, "value": (int, float, type(None)), "n": int, "epoch": (int, type(None))}
+_NAMES = ("experiment", "variant", "seed")  # of a case
 
 
 @dataclass(frozen=True)
@@ -79,18 +90,29 @@ def read_result(folder: Path) -> dict:
         found = read_json(folder / "result.json")
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    rows = found.get("values", []) if _is_like(found, _KINDS) else [None]
+    return found if all(_is_like(row, _KINDS_OF_VALUES) and {"metric", "value"} <= row.keys() for row in rows) else {}
+
+
+def _is_like(found: object, kinds: dict) -> bool:
+    return isinstance(found, dict) and all(isinstance(found[key], kinds[key]) for key in kinds.keys() & found.keys())
 
 
 def state_of(task: Task) -> str:
-    """ "finished" (diverged ones, too), "trained" (to be measured), "begun", "new", or "other": what lies there was
-    made with other settings or other data, or lacks weights that are needed."""
+    """ "finished" (diverged ones, too), "trained" (to be measured), "begun", "new", "damaged" (result.json cannot be
+    read, lacks something or is another's), or "other": what lies there was made with other settings or other data, or
+    lacks weights that are needed."""
     found = read_result(task.folder)
     if not found:
-        return "other" if task.folder.exists() else "new"
+        damaged = (task.folder / "result.json").exists()
+        return "damaged" if damaged else "other" if task.folder.exists() else "new"
     if {key: found.get(key) for key in task.facts} != json.loads(json.dumps(task.facts)):
         return "other"
     status = found.get("status", "finished")  # results of the first releases have none
+    if task.notes.keys() - found.keys() or (status == "finished" and not found.keys() & {"values", "measured"}):
+        return "damaged"
+    if "case" in task.notes and any(found["case"].get(name) != task.notes["case"][name] for name in _NAMES):
+        return "damaged"
     same_version = found.get("version", 0) == task.version
     if status.startswith("diverged") or (status == "finished" and same_version):
         return "finished"
@@ -116,8 +138,10 @@ def run_tasks(
     on_done: called here after each task.
 
     Interrupted or killed, it leaves no process behind, and the next call goes on from the last checkpoints.
-    Raises StudyError when another call is at work in `root`.
+    Raises StudyError when another call is at work in `root`, and for a negative number of workers.
     """
+    if workers is not None and workers < 0:
+        raise StudyError(f"{workers} workers: expected 0 or more")
     with _alone(root):
         states = {task.folder: state_of(task) for task in tasks}
         todo = [task for task in tasks if states[task.folder] != "finished"]
@@ -199,7 +223,7 @@ def _prepared(task: Task) -> Task:
     Gives the task without its pictures, which job.json names.
     """
     state, found = state_of(task), read_result(task.folder)
-    if state == "other":
+    if state in ("other", "damaged"):
         shutil.rmtree(task.folder)
         found = {}
     if task.config and state != "trained":
@@ -225,8 +249,8 @@ def _end(task: Task, result: dict) -> None:
 
 def _trained_steps(task: Task) -> int:
     for folder in reversed(list_checkpoints(task.folder / "checkpoints")):
-        with suppress(OSError, ValueError, KeyError):  # a damaged one, which the trainer passes over, too
-            return read_json(folder / "meta.json")["step"]
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one, which the trainer passes over, too
+            return int(read_json(folder / "meta.json")["step"])
     return 0
 
 

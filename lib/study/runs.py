@@ -38,7 +38,13 @@ RUNS = REPOSITORY / "runs"
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "dlib-bin", "safetensors", "papermill")
 FAILURE_COLUMNS = ["step", "file", "reason"]
 # What fields of a profile were before they existed: a study made then stays what it was.
-BEFORE = {"upsampling": "transposed", "precision": "fp32"}
+BEFORE = {
+    "upsampling": "transposed",
+    "precision": "fp32",
+    "identity_ratio": 0.5,
+    "lambda_attention": 0.0,
+    "average": 0.0,
+}
 REMEMBERED = ("epochs", "batch_size")  # settings of `train_config` that change results
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -164,12 +170,13 @@ def open_study(
 
 def find_study(name: str, runs_dir: str | Path | None = None) -> Study:
     """Open an existing study by its name alone. Raises StudyError when there is none."""
-    root = Path(runs_dir or RUNS).resolve() / name
-    if not (root / "study.json").exists():
-        found = sorted(p.parent.name for p in root.parent.glob("*/study.json"))
-        raise StudyError(f"{root}: no study there; found: {', '.join(found) or 'none'}")
+    runs = Path(runs_dir or RUNS).resolve()
+    root = runs / name
+    if not name.strip() or not (root / "study.json").exists():
+        found = ", ".join(sorted(p.parent.name for p in runs.glob("*/study.json"))) or "none"
+        raise StudyError(f"{f'{root}: no study there' if name.strip() else 'no study was named'}; found: {found}")
     known = read_json(root / "study.json")
-    return open_study(name, known["profile"], known["data"], known["seed"], known["roots"], root.parent)
+    return open_study(name, known["profile"], known["data"], known["seed"], known["roots"], runs)
 
 
 def remember(study: Study, settings: dict) -> Study:

@@ -110,6 +110,9 @@ def train_config(
         size=profile.size,
         upsampling=profile.upsampling,
         precision=_precision(study, stage, device),
+        identity_ratio=profile.identity_ratio,
+        lambda_attention=profile.lambda_attention if stage.set_A == "A" else 0.0,
+        average=profile.average,
         seed=study.seed if seed is None or seed < 0 else seed,
         keep_epochs=tuple(sorted({*kept, labels[-1], *(set(labels) & set(PICKED_EPOCHS))})),
         sample_count=profile.sample_count,
@@ -142,7 +145,7 @@ def loss_weights(config: TrainConfig) -> dict[str, float]:
         "loss_idt_A": identity * config.lambda_A,
         "loss_idt_B": identity * config.lambda_B,
         "loss_nmc": config.lambda_nmc,
-    }
+    } | {f"loss_{k}": v for k in ("attention", "distance") if (v := getattr(config, f"lambda_{k}")) > 0}
 
 
 def parent_checkpoint(study: Study, stage: Stage) -> dict | None:
@@ -317,10 +320,13 @@ def what_changed(study: Study, name: str, **settings) -> pd.DataFrame:
             "here: passes": str(len(config.epochs)),
             "here: steps per pass": str(config.steps_per_epoch or "one pass over the data"),
             "here: λ of the cycle loss": f"{config.lambda_A:g}",
+            "here: weight of the identity loss": f"{config.identity_ratio * config.lambda_A:g}",
             "here: λ of the non-mask change loss": f"{config.lambda_nmc:g}",
             "here: noise σ at content layers 1, 2, 3": ", ".join(f"{s:g}" for s in config.noise.sigma),
             "here: batch size": str(config.batch_size),
         }
+        if study.profile.lambda_attention:
+            columns[row.name]["here: λ of the attention's error"] = f"{config.lambda_attention:g}"
     table = pd.DataFrame(columns)
     if stage.parent:
         table["changed"] = ["←" if a != b and a != LOST else "" for a, b in zip(table[stage.parent], table[name])]

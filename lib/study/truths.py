@@ -65,11 +65,11 @@ class Truths:
     def distances(self, images: np.ndarray, region: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """How far pictures of these faces, uint8 [N, S, S, 3], lie from the targets: float64 [N] each.
 
-        l1, nearest_l1: mean |difference| over `area` in [0, 1], mean over the targets and of the nearest one. ssim:
-        structural similarity of the lightness there, mean over the targets. lightness: mean |ΔL*| where `region` (the
-        pictures' own masks, bool [N, S, S]; None: the rule-based ones) and a target's overlap, of the nearest target:
-        the colour is free, what light does to it is not. seam: |log| of the border's strength (`step_one.seam`) over
-        the targets' mean. NaN where there is nothing to compare.
+        l1, nearest_l1: mean |difference| over `area` in [0, 1], mean over the targets and of the nearest one; nearest:
+        its number in `images`. ssim: structural similarity of the lightness there, mean over the targets. lightness:
+        mean |ΔL*| where `region` (the pictures' own masks, bool [N, S, S]; None: the rule-based ones) and a target's
+        overlap, of the nearest target: the colour is free, what light does to it is not. seam: |log| of the border's
+        strength (`step_one.seam`) over the targets' mean. NaN where there is nothing to compare.
         """
         region = self.rule_region if region is None else region
         lightness, cloth = rgb2lab(images)[..., 0].astype(np.float32), metrics.cloth(region)
@@ -82,8 +82,8 @@ class Truths:
             apart = np.abs(self._lab[n, ..., 0] - lightness[n])
             light = [a[b].mean() for a, b in zip(apart, both) if b.any()]
             edge = abs(np.log(max(seam(image, cloth[n]), 1e-6)) - self._seams[n].mean())
-            rows.append((l1.mean(), l1.min(), np.mean(similar), min(light, default=np.nan), edge))
-        return dict(zip(("l1", "nearest_l1", "ssim", "lightness", "seam"), np.array(rows, float).T))
+            rows.append((l1.mean(), l1.min(), 1 + l1.argmin(), np.mean(similar), min(light, default=np.nan), edge))
+        return dict(zip(("l1", "nearest_l1", "nearest", "ssim", "lightness", "seam"), np.array(rows, float).T))
 
     def perceptual(self, images: np.ndarray, distance: Callable[..., np.ndarray]) -> np.ndarray:
         """The same by a learned distance(a, b, mask) → [N] (`feature_net`): mean over the targets, float64 [N]."""

@@ -87,7 +87,7 @@ def test_too_few_or_too_many_passes_are_refused(stage, passes):
 
 
 def test_unknown_profile_lists_the_known_ones():
-    with pytest.raises(StudyError, match="smoke, laptop, evening, gpu, paper"):
+    with pytest.raises(StudyError, match="smoke, laptop, evening, gpu_short, gpu, paper"):
         get_profile("large")
 
 

@@ -9,9 +9,10 @@ from lib.study.critic import LearningSet, load_critic
 
 
 def pictures(seed: int, count: int = 12) -> LearningSet:
-    """Rule-based: a blue square; bare: none; real: a square of any colour with stripes."""
+    """Rule-based: a blue square; bare: the same without; real: a square of any colour with stripes."""
     rng = np.random.default_rng(seed)
     ground = rng.integers(60, 200, (3, count, 1, 1, 3)) + rng.normal(0, 6, (3, count, 64, 64, 3))
+    ground[0] = ground[1]  # the same faces
     stripes = np.where(np.arange(26) % 6 < 3, 40, -40)[:, None, None]
     ground[0, :, 30:56, 18:46] = (90, 140, 200)
     ground[2, :, 30:56, 18:46] = rng.integers(90, 180, (count, 1, 1, 3)) + stripes
@@ -32,8 +33,25 @@ def test_a_critic_learns_what_tells_them_apart(learned, kind):
     assert one.calls_real(fresh.real).mean() > 0.8
     assert one.calls_real(fresh.rule).mean() < 0.2
     assert one.calls_real(fresh.bare).mean() < 0.4
+    for fake in critic.fakes(fresh, np.random.default_rng(0)):
+        assert one.calls_real(fake).mean() < 0.4
     assert facts["pictures"] == [12, 12, 12]
     assert 1 <= facts["passes"] <= critic.PASSES
+
+
+def test_fakes_are_what_they_are_called():
+    given = pictures(3)
+    rule, bare, recoloured, flat, blurred = critic.fakes(given, np.random.default_rng(0))
+    assert rule is given.rule
+    assert bare is given.bare
+    square, stripe = (slice(None), slice(34, 52), slice(22, 42)), (slice(None), slice(34, 52), slice(28, 36))
+    colours = given.real[square].mean((1, 2))
+    assert flat[square].std((1, 2)).max() == 0
+    for image in (*flat, *recoloured):
+        assert np.abs(colours - image[square[1:]].mean((0, 1))).sum(1).min() < 20  # a real mask's
+    assert np.array_equal(flat[:, :24], bare[:, :24])
+    assert blurred[stripe].std(1).mean() < 0.7 * given.real[stripe].std(1).mean()
+    assert np.array_equal(blurred[:, :24], given.real[:, :24])
 
 
 def test_a_grey_critic_sees_neither_colour_nor_brightness(learned):

@@ -11,6 +11,7 @@ from lib.study import claims
 from lib.study import evidence_views as views
 from lib.study.claims import Side
 from lib.study.datasets import load_test_set
+from lib.study.evidence import METRICS, SOURCES
 from lib.study.experiments import Case
 from lib.study.timeline import load_stage
 from tests.study.test_claims import TRUE, changed, results
@@ -26,6 +27,7 @@ def study(trained, copy_of):
     for stage, epoch in (("stage4", 313), ("stage5", 510)):
         shutil.copytree(load_stage(study, stage).last_checkpoint, folder / "checkpoints" / f"epoch_{epoch:04d}")
     shutil.copy(study.stage_dir("stage5") / "samples.csv", folder / "samples.csv")
+    shutil.copytree(study.stage_dir("stage5") / "samples", folder / "samples")
     return study
 
 
@@ -45,7 +47,8 @@ def test_changes_are_those_of_the_samples(study):
     wanted = pd.read_csv(study.stage_dir("stage5") / "samples.csv")
     assert found["outside_change"].tolist() == wanted["outside_change"].tolist()
     assert set(zip(found["variant"], found["seed"])) == {("nmc+noise", 0)}
-    assert {"variant", "epoch", "outside_change"} <= set(views.changes(study, [LOST]))
+    assert found["structure_lost"].gt(0).all()
+    assert set(views.changes(study, [LOST])) == set(found) - {"step"}
 
 
 def test_a_panel_has_a_point_per_seed_a_mean_and_the_references():
@@ -54,7 +57,10 @@ def test_a_panel_has_a_point_per_seed_a_mean_and_the_references():
     table.loc[lost, "status"] = "diverged: …"
     fig = views.over_seeds(table, ["outside_l1", "critic_pass", "nobody took this"])
     axes = [ax for ax in fig.axes if ax.axison]
-    assert [ax.get_title() for ax in axes] == [views.TITLES["outside_l1"], views.TITLES["critic_pass"]]
+    assert [ax.get_title().replace("\n", " ") for ax in axes] == [
+        views.TITLES["outside_l1"],
+        views.TITLES["critic_pass"],
+    ]
     drawn = np.array([line.get_ydata() for line in axes[0].lines[:3]], float)  # a line per seed, four variants
     for place, variant in enumerate(views.CORNERS):
         wanted = claims.values_of(table, Side(variant), "outside_l1").to_numpy()
@@ -75,9 +81,38 @@ def test_where_nothing_was_measured_a_sentence_says_so():
 
 def test_orders_that_must_be():
     rule, real = {"critic_pass": 0.1, "feature_fd": 5.0}, {"critic_pass": 0.9, "feature_fd": 7.0}
-    known = pd.DataFrame({"rule-based": rule, "real B": real})
-    found = views.known_orders(known).set_index("measure")["as it must be"].to_dict()
-    assert found == {"critic_pass": "yes", "feature_fd": "no"}
+    known = pd.DataFrame({"rule-based": rule, "real B": real, "flat": {"critic_pass": 0.2}})
+    found = views.known_orders(known).set_index("measure")
+    assert found["as it must be"].to_dict() == {"critic_pass": "yes", "feature_fd": "no"}
+    assert found.at["critic_pass", "lower"] == "rule-based 0.100, flat 0.200"
+    known.at["critic_pass", "flat"] = 0.95  # one of several is enough to break it
+    assert views.known_orders(known).set_index("measure").at["critic_pass", "as it must be"] == "no"
+    assert {metric for metric, *_ in views.ORDERS} <= set(METRICS)
+    assert {name for _, low, high in views.ORDERS for name in low + high} <= set(SOURCES)
+
+
+def test_a_reference_far_away_is_told_in_words():
+    table = results(jitter=0.0)
+    far = table["variant"].eq("rule-based") & table["metric"].eq("critic_pass")
+    table.loc[far, "value"] = 50.0
+    ax = views.over_seeds(table, ["critic_pass"]).axes[0]
+    assert ax.get_ylim()[1] < 2
+    assert ax.get_xlabel() == "rule-based: 50.0 ↑"
+    assert not ax.get_legend_handles_labels()[1]
+
+
+def test_what_stands_out_is_told_with_what_chance_gives():
+    rng = np.random.default_rng(0)
+    traits = pd.DataFrame(rng.normal(size=(40, 5)), columns=list("abcde"))
+    traits["same"], traits["unknown"] = 1.0, np.nan
+    traits.loc[:3, "c"] += 8
+    table, chance = views.stand_out(traits, range(4))
+    assert table.index[0] == "c"
+    assert set(table.index) == set("abcde")
+    assert table.loc["c", "these"] == traits.loc[:3, "c"].mean()
+    assert table.loc["c", "apart"] > chance > 0.8
+    table, chance = views.stand_out(traits, [5, 6, 7, 8])
+    assert abs(table["apart"].iloc[0]) < chance + 0.5
 
 
 def test_parts_lie_where_their_verdict_says():
@@ -101,13 +136,22 @@ def test_the_noise_map_has_the_measures_and_frames_the_papers_settings():
     assert texts == ["0.03", "0.001", "0.001", "0.03", "0.03", "0.077", "0.03", "0.03", "0.03"]  # σ 0, 0.2, 1
     assert [frame.get_xy() for frame in ax.patches] == [(2, 1), (1, 2)]
     assert "0.03" in ax.get_title()
+    assert ax.collections[0].get_clim() == (0, 0.077)
+    table.loc[table["metric"].eq("noise_delta_e"), "value"] = 0.18
+    assert views.noise_map(table, ["noise_delta_e"]).axes[0].collections[0].get_clim() == (0, 1)
 
 
-def test_forced_noise_grows_at_the_last_layer(study):
-    table, pictures = views.forced_noise(study, FULL, load_test_set(study), (0.2, 4.0), draws=2)
-    spread = table.set_index(["layer", "sigma"])["noise_pixel_std"]
-    assert spread[3, 4.0] > spread[3, 0.2] > 0
-    assert {layer: len(each) for layer, each in pictures.items()} == {1: 2, 2: 2, 3: 2}
-    table, pictures = views.forced_noise(study, LOST, load_test_set(study), (1.0,))
-    assert table.empty
-    assert not pictures
+def test_forced_noise_is_a_row_per_seed_layer_and_sigma():
+    table = results()
+    table = table[~table["metric"].str.startswith("forced")]
+    mine = table[(table["variant"] == "nmc") & (table["metric"] == "outside_l1")].drop_duplicates("seed")
+    forced = [
+        mine.assign(metric=f"forced_{name}_l{k}_s{sigma:g}", value=mine["seed"].astype(float) + k + sigma)
+        for name in ("delta_e", "pixel_std") for k in (1, 2) for sigma in (0.2, 4.0)
+    ]  # fmt: skip
+    rows = views.forced_rows(pd.concat([table, *forced])).set_index(["seed", "layer", "sigma"])
+    assert len(rows) == 4 * len(mine)
+    assert rows.at[(1, 2, 0.2), "noise_delta_e"] == rows.at[(1, 2, 0.2), "noise_pixel_std"] == pytest.approx(3.2)
+    empty = views.forced_rows(table)
+    assert empty.empty
+    assert {"seed", "layer", "sigma", "noise_delta_e", "noise_pixel_std"} == set(empty)

@@ -105,6 +105,37 @@ def test_a_case_that_broke_is_in_the_table_with_every_measure_missing(study, mon
     assert set(zip(broken["epoch"], broken["metric"])) == {(e, m) for e in (313, 510) for m in ("outside_l1", "lost")}
 
 
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"case": ...}, "to do anew: its result.json is damaged"),
+        ({"values": [{"metric": "outside_l1", "value": "x", "n": 3}]}, "to do anew: its result.json is damaged"),
+        ({"config_hash": "x"}, "to do anew: made with other settings or data"),
+        ("{", "to do anew: its result.json is damaged"),
+        ("", "to do anew: its result.json is damaged"),
+    ],
+    ids=str,
+)
+def test_what_is_not_in_the_table_is_not_called_finished(study, broken, told):
+    run(study, PLAIN)
+    path = study.root / "experiments" / "corners" / PLAIN.folder_name / "result.json"
+    if isinstance(broken, dict):
+        found = json.loads(path.read_text()) | broken
+        broken = json.dumps({key: value for key, value in found.items() if value is not ...})
+    path.write_text(broken)
+    assert overview(study, [PLAIN], measure)["state"].tolist() == [told]
+    if "damaged" in told:
+        assert collect(study).empty
+
+
+def test_a_copy_of_a_run_beside_it_counts_for_nothing(study):
+    table = run(study, PLAIN)
+    folder = study.root / "experiments" / "corners" / PLAIN.folder_name
+    shutil.copytree(folder, folder.with_name("plain-seed0 (copy)"))
+    shutil.copytree(folder, study.root / "experiments" / "filters" / folder.name)
+    pd.testing.assert_frame_equal(collect(study), table)
+
+
 def test_the_overview_tells_states_and_guesses_times(study):
     cases = cases_of(study, ["corners"])
     assert overview(study, cases, measure)["minutes"].isna().all()
@@ -119,7 +150,10 @@ def test_the_command_lists_runs_and_tells_what_is_missing(study, empty, monkeypa
     prepared = []
     evidence = SimpleNamespace(
         VERSION=1, prepare=prepared.append, measure_run=measure,
-        redrawn=lambda path: [{"metric": "redrawn_share", "value": 0.5, "n": len(pd.read_csv(path))}],
+        redrawn=lambda study, folder: [
+            {"metric": "redrawn_share", "value": 0.5, "n": len(pd.read_csv(folder / "samples.csv"))}
+        ],
+        forced_noise=lambda study, path: [{"metric": "forced_delta_e_l1_s1", "value": 2.0, "n": len(path.name)}],
     )  # fmt: skip
     monkeypatch.setattr(lib.study, "evidence", evidence, raising=False)
     runs = ["--name", "tiny", "--runs-dir", str(study.root.parent), "--only", "filters,reference", "--workers", "0"]
@@ -130,6 +164,24 @@ def test_the_command_lists_runs_and_tells_what_is_missing(study, empty, monkeypa
     assert len(prepared) == 1
     redrawn = collect(study).query("metric == 'redrawn_share'")
     assert (set(redrawn["epoch"]), set(redrawn["n"]), len(redrawn)) == ({510}, {3}, 2)
+    assert experiments.main([*runs[:-3], "corners", "--workers", "0"]) == 0
+    forced = collect(study).query("metric == 'forced_delta_e_l1_s1'")
+    assert (set(forced["variant"]), set(forced["epoch"]), len(forced)) == ({"nmc"}, {510}, 2)
+    capsys.readouterr()
+    for more, told in (
+        (["--workers", "-3"], "--workers -3: expected 0 or more"),
+        (["--workers", "-3", "--list"], "--workers -3: expected 0 or more"),
+        (["--device", "tpu"], "device 'tpu': expected auto, cpu"),
+        (["--only", ","], "no experiment is called ''; choose from"),
+        (["--only", ""], "no experiment is called ''; choose from"),
+    ):  # all is done, and yet what is asked for is looked at
+        assert experiments.main([*runs, *more]) == 2
+        assert told in capsys.readouterr().err
+    assert experiments.main([*runs, "--only", "filters, reference,filters"]) == 0
+    assert "5 of 5 cases finished" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        experiments.main([*runs, "--name", ""])
+    assert "a study's name is not empty" in capsys.readouterr().err
     assert experiments.main([*runs, "--profile", "smoke"]) == 2
     assert "is a study with profile = 'tiny', not 'smoke'" in capsys.readouterr().err
     assert experiments.main(["--name", "empty", "--runs-dir", str(empty.root.parent), "--only", "noise"]) == 2

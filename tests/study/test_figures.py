@@ -17,6 +17,7 @@ from lib.study.figure_parts import held_out, translate
 from lib.study.figures import FIGURES, figure_2, figure_6, figure_7, figure_9, overview, table_1
 from lib.study.figures_method import noise_by_layer
 from lib.study.figures_results import composited
+from lib.study.plans import PLANS
 from lib.study.printed import LARGEST, latex_text
 from lib.study.selection import write_picks
 from lib.study.sheet import COLUMN, TEXT
@@ -179,6 +180,23 @@ def test_figure_9_has_every_way_and_other_weights_where_named(trained, every, no
     assert made.record["scores"]["truth"]["truth_distance"] == 0
     assert made.record["runs"][-1]["generator"] == "tiny, 510"
     assert len(figure_9(trained, others=[]).record["runs"]) == 4
+    assert "other generators" not in " ".join(words(made))
+
+
+def test_figure_9_has_other_generators_where_they_were_trained(trained, copy_of, no_pictures, monkeypatch):
+    monkeypatch.setitem(PLANS, "tiny", PLANS["smoke"])
+    study = copy_of(trained)
+    kept = study.root / "experiments" / "generators" / "cut+nmc-seed0" / "checkpoints" / "epoch_0510"
+    shutil.copytree(trained.root / "stage5" / "checkpoints" / "epoch_0510", kept)
+    made = figure_9(study, others=[])
+    assert {"(c) other generators", "CUT + NMC"} <= set(words(made))
+    record = made.record["runs"][-1]
+    assert (record["generator"], record["path"]) == ("CUT + NMC", kept.relative_to(study.root).as_posix())
+    assert "(c) Other generators" in made.caption
+    assert f"{record['steps_in_all']} steps from random weights at 32 px (study tiny)" in made.caption
+    assert made.record["scores"]["CUT + NMC"]["faces"] == len(made.record["pictures"])
+    elsewhere = figure_9(trained, others=[], generators=study)
+    assert elsewhere.record["scores"]["CUT + NMC"] == made.record["scores"]["CUT + NMC"]
 
 
 def test_noise_by_layer_starts_from_the_same_picture(trained):

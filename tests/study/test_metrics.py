@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import ndimage
 from scipy.linalg import sqrtm
 from scipy.stats import binomtest
 from skimage.color import rgb2lab
@@ -110,10 +111,41 @@ def test_attention_split_of_a_perfect_and_a_blind_attention():
     assert table["ratio"][0] > 1e3
 
 
-def test_redrawn_share_and_table_count_epochs_above_the_threshold():
-    samples = pd.DataFrame({"outside_change": [0.05, 0.2, 0.3, 0.01]})
-    assert metrics.redrawn_share(samples) == 0.5
-    assert metrics.redrawn_share(samples, threshold=0.25) == 0.25
+def faces(rng, count=3, size=64):
+    """Smooth ground with a few edges: what blur takes and what it leaves."""
+    ground = ndimage.gaussian_filter(rng.normal(0, 200, (count, size, size, 3)), (0, 4, 4, 0)) + 120
+    ground[:, :, 20:40] += 30
+    return ground.clip(0, 255).astype(np.uint8)
+
+
+def test_structure_lost_tells_blur_from_brightness_and_its_unit_is_a_blur(rng):
+    images, outside = faces(rng), np.ones((3, 64, 64), bool)
+    outside[:, 40:] = False
+    lost = {
+        "same": metrics.structure_lost(images, images, outside),
+        "blur": metrics.structure_lost(images, metrics.blurred(images, 1.0), outside),
+        "more": metrics.structure_lost(images, metrics.blurred(images, 3.0), outside),
+        "other": metrics.structure_lost(images, np.roll(images, 1, 0), outside),
+    }
+    assert np.allclose(lost["same"], 0)
+    assert np.allclose(lost["blur"], metrics.REDRAWN_BLUR)
+    assert (lost["more"] > 1).all()
+    assert (lost["other"] > 1).all()
+    assert metrics.structure_lost(images, images + np.uint8(3), outside).max() < 0.5
+    inside = images.copy()
+    inside[:, 44:] = 0
+    assert np.allclose(metrics.structure_lost(images, inside, outside), 0)
+    assert np.isnan(metrics.structure_lost(images, inside, np.zeros_like(outside))).all()
+    assert (metrics.structure_lost(np.full_like(images, 90), images, outside) > 1).all()  # nothing there to be lost
+    wide = images.repeat(2, 1).repeat(2, 2)
+    blur = metrics.blurred(wide, 2.0)
+    assert np.allclose(metrics.structure_lost(wide, blur, outside.repeat(2, 1).repeat(2, 2)), 1)  # σ grows with S
+
+
+def test_redrawn_table_counts_epochs_above_the_threshold():
+    samples = pd.DataFrame({"outside_change": [0.05, 0.2, 0.3, 0.01], "structure_lost": [0.5, 3, 2, 1.5]})
+    lost = metrics.redrawn_table({"": samples}, "structure_lost", metrics.REDRAWN_BLUR)
+    assert lost.loc["", ["redrawn", "mean structure_lost"]].tolist() == [3, 1.75]
     table = metrics.redrawn_table({"stage1": samples, "stage4": samples.head(1)})
     assert table.loc["stage1", ["passes", "redrawn", "share"]].tolist() == [4, 2, 0.5]
     assert table.loc["stage4", "redrawn"] == 0

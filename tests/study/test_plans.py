@@ -78,6 +78,7 @@ def test_a_variants_name_makes_a_safe_folder():
 def test_what_is_not_known_is_told_with_what_is(empty):
     with pytest.raises(StudyError, match="no plan of experiments; choose smoke, laptop"):
         cases_of(empty)
-    with pytest.raises(StudyError, match="no experiment is called corner; choose from reference, corners"):
+    with pytest.raises(StudyError, match="no experiment is called 'corner'; choose from reference, corners"):
         cases_of(at(empty, "smoke"), ["corner"])
+    assert cases_of(at(empty, "smoke"), ["corners", "noise", "corners"]) == cases_of(at(empty, "smoke"), EVIDENCE[1::2])
     assert not any(c.variant == "truth" for c in cases_of(replace(at(empty, "smoke"), data="folders")))

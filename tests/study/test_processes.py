@@ -1,6 +1,7 @@
 """Workers: what they tell arrives, a dead one costs one task, and none outlives Ctrl-C or a killed parent."""
 
 import importlib
+import io
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.study.processes import Died, in_processes
+from lib.study.outputs import Progress
+from lib.study.processes import Died, in_processes, stoppable
 
 # Spawned processes find it by name, which they would not find this file by.
 TASKS = """
@@ -47,6 +49,19 @@ def test_a_dead_worker_costs_its_own_task_and_the_environment_is_as_before(tasks
     assert isinstance(told["die"][-1], Died)
     assert "signal 9; out of memory?" in str(told["die"][-1])
     assert str(told["leave"][-1]) == "its process ended with status 3"
+
+
+def test_what_a_stopped_command_says_is_a_line_of_its_own(monkeypatch):
+    out = io.StringIO()  # no terminal, where Progress drops what bars leave
+    monkeypatch.setattr(sys, "stderr", Progress(out))
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert stoppable(interrupted) == 130
+    assert out.getvalue() == "stopped; the same command goes on from here\n"
+    assert stoppable(lambda: os.kill(os.getpid(), signal.SIGTERM) or 0) == 143
+    assert out.getvalue().count("\n") == 2
 
 
 def until(holds, seconds=60) -> bool:

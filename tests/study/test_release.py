@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.data.files import read_json
+from lib.data.files import read_json, write_json
 from lib.gan import CheckpointError, Translator, list_released, load_generator, load_released
+from lib.gan.checkpoints import write_checkpoint
 from lib.study import release as module
 from lib.study.config import StudyError
 from lib.study.release import facts_of, main, release, rounding_effect, stage_of, timeline_of
@@ -40,6 +41,25 @@ def test_the_command_makes_a_model_that_translates(trained, tmp_path, capsys):
     assert all((a - b).abs().max() <= 0.01 * b.abs().max() for a, b in zip(net.parameters(), exact.parameters()))
     pictures = np.zeros((2, 32, 32, 3), np.uint8)
     assert Translator(root / "tiny", "cpu").translate(pictures, [1, 2]).images.shape == pictures.shape
+
+
+def test_the_running_mean_can_be_released(trained, copy_of, tmp_path):
+    study = copy_of(trained)
+    folder = load_stage(study, "stage5").checkpoints[476]
+    mean = load_generator(folder)
+    for parameter in mean.parameters():
+        parameter.copy_(parameter * 2)
+    meta = {key: value for key, value in read_json(folder / "meta.json").items() if key not in ("files", "sha256")}
+    networks = {"net_G_AB": load_generator(folder), "net_G_AB_average": mean}
+    write_checkpoint(folder.parent, 476, networks, {}, meta)
+    manifest = read_json(study.stage_dir("stage5") / "manifest.json")
+    manifest["config"]["average"] = 0.9
+    write_json(study.stage_dir("stage5") / "manifest.json", manifest)
+
+    assert main(command(study, tmp_path, "--average")) == 0
+    released = load_released("tiny", root=tmp_path / "weights")
+    assert all((a - b).abs().max() <= 0.01 * b.abs().max() for a, b in zip(released.parameters(), mean.parameters()))
+    assert "running mean of the generator's, decay 0.9" in whole_card(tmp_path / "weights" / "tiny")[0]
 
 
 def test_the_card_tells_the_runs_numbers_and_no_path(trained, tmp_path):
@@ -155,6 +175,7 @@ def test_mistakes_end_in_one_line(trained, tmp_path, capsys):
         (("--measured", tmp_path / "none.json"), "none.json"),
         (("--figure", tmp_path / "large.png"), "large.png"),
         (("--note", "see /srv/x/y"), "'/srv/x/y' looks like a path"),
+        (("--average",), "trained without a running mean"),
     ):
         assert main(command(trained, tmp_path, *map(str, more))) == 2
         told = capsys.readouterr()

@@ -216,6 +216,50 @@ def test_a_result_of_the_first_releases_is_finished_and_a_damaged_one_is_made_an
     write_json(task.folder / "result.json", {**task.facts, "measured": {"a": 1.0}})
     assert state_of(task) == "finished"
     (task.folder / "result.json").write_text("{")
-    assert state_of(task) == "other"
+    assert state_of(task) == "damaged"
     run(task)
     assert read_json(task.folder / "job.json")["config"] == json.loads(json.dumps(CONFIG.to_dict()))
+    (task.folder / "result.json").unlink()
+    assert state_of(task) == "other"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"status": 3},
+        {"seconds": "long"},
+        {"version": None},
+        {"values": {"metric": "x"}},
+        {"values": ["x"]},
+        {"values": [{"metric": "x", "value": "much", "n": 1}]},
+        {"values": [{"metric": "x", "value": 1.0, "n": 1.5}]},
+        {"values": [{"metric": "x", "n": 1}]},
+        {"case": "corners"},
+        {"case": {"experiment": "corners", "variant": "plain", "seed": 1}},  # another's, copied here
+        {"case": {"experiment": "corners", "variant": "plain"}},
+        {"case": ...},
+        {"values": ...},
+        {"size": ...},
+    ],
+    ids=str,
+)
+def test_a_result_that_lacks_something_or_has_a_word_for_a_number_is_damaged_and_made_anew(tmp_path, broken):
+    case = {"experiment": "corners", "variant": "plain", "seed": 0}
+    one = Task(tmp_path / "one", {}, measure, notes={"case": case, "size": 64})
+    run(one)
+    assert state_of(one) == "finished"
+    found = read_json(one.folder / "result.json") | broken
+    write_json(one.folder / "result.json", {key: value for key, value in found.items() if value is not ...})
+    assert state_of(one) == "damaged"
+    run(one)
+    assert state_of(one) == "finished"
+    assert read_result(one.folder)["values"] == [{"metric": "steps", "value": 0, "n": 1}]
+
+
+@pytest.mark.parametrize("state", ["new", "finished"])
+def test_a_negative_number_of_workers_is_told_even_where_nothing_is_to_do(tmp_path, state):
+    one = Task(tmp_path / "one", {}, measure)
+    if state == "finished":
+        run(one)
+    with pytest.raises(StudyError, match="-3 workers: expected 0 or more"):
+        run_tasks(tmp_path, [one], -3, progress=False)

@@ -65,6 +65,7 @@ def test_distances_by_hand(truths, test):
         ]
         assert d["l1"][n] == pytest.approx(np.mean(each), rel=1e-5)
         assert d["nearest_l1"][n] == pytest.approx(min(each), rel=1e-5)
+        assert d["nearest"][n] == 1 + np.argmin(each)
         similar = [
             metrics.ssim_inside(t[None], test.rule[n : n + 1], truths.area[n : n + 1]) for t in truths.images[n, 1:]
         ]
