@@ -125,3 +125,13 @@ def test_overrides_replace_the_profile_and_zero_keeps_it(tmp_path):
 def test_profiles_are_plain_values_and_sources_have_their_folders():
     assert profile_dict(get_profile("smoke"))["size"] == 64
     assert set(ROOTS) == set(OPTIONAL_ROOTS) == {"faceworld", "folders", "paper"}
+
+
+def test_the_attention_is_told_where_the_mask_is_from_stage_1_on_in_gpu_short_alone(tmp_path):
+    told = {}
+    for name in ("gpu", "gpu_short"):
+        study = Study("x", get_profile(name), "faceworld", 0, tmp_path)
+        told[name] = {stage: train_config(study, STAGES[stage]) for stage in STAGES}
+    assert [c.lambda_attention for c in told["gpu_short"].values()] == [0, 3, 3, 3, 3, 3]
+    assert {c.average for c in told["gpu_short"].values()} == {0.999}
+    assert {(c.lambda_attention, c.average, c.identity_ratio) for c in told["gpu"].values()} == {(0, 0, 0.5)}
