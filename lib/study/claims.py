@@ -49,7 +49,7 @@ START, END = "<!-- claims -->\n", "<!-- /claims -->"  # around the README's bloc
 # Bars that the paper does not give, chosen before any of these runs:
 SEEN = 1.0  # ΔE: the least difference of colour that a person sees side by side, as CIE Lab was scaled
 NOTHING = 0.1  # layer 1 "does nothing" where it does less than a tenth of what a later layer does at the same σ
-# The same difference in pixels: L* runs from 0 to 100 while a grey runs through the full range.
+# The same difference in pixels, added after them: L* runs from 0 to 100 while a grey runs through the full range.
 SEEN_PIXELS = SEEN / 100
 
 FIRST, SECOND = PICKED_EPOCHS

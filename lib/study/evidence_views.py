@@ -162,6 +162,7 @@ def over_seeds(
             elif np.isfinite(level):
                 away.append(f"{name}: {number(level)} {'↑' if level > np.nanmax(mine) else '↓'}")
         ax.set_title(textwrap.fill(TITLES.get(metric, metric), 27), fontsize=9)
+        ax.ticklabel_format(axis="y", useOffset=False)
         ax.set_xlim(-0.5, len(sides) - 0.5)
         ax.set_xlabel("\n".join(away), fontsize=8, loc="right")
         ax.set_xticks(range(len(sides)), list(sides))
