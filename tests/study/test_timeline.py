@@ -240,3 +240,16 @@ def test_a_stage_keeps_its_precision_on_another_machine(trained, empty, monkeypa
         train_config(replace(fresh, profile=replace(fresh.profile, precision="fp32")), STAGES["stage1"]).precision
         == "fp32"
     )
+
+
+def test_a_profile_may_tell_the_attention_where_the_mask_is_and_keep_a_running_mean(trained, copy_of):
+    study = copy_of(trained)
+    study = replace(study, profile=replace(study.profile, identity_ratio=0.1, lambda_attention=3.0, average=0.9))
+    for name in ("pretraining", "stage1"):
+        shutil.rmtree(study.stage_dir(name))
+    first, second = (run_stage(study, name, progress=False) for name in ("pretraining", "stage1"))
+    assert "loss_attention" not in first.metrics, "scenes have no masks that are known"
+    assert second.metrics["loss_attention"].between(0, 1).all()
+    assert (second.last_checkpoint / "net_G_AB_average.safetensors").is_file()
+    told = what_changed(study, "stage1").loc["here: λ of the attention's error"]
+    assert told.tolist() == ["0", "3", "←"]
