@@ -22,10 +22,22 @@ EQUAL_DB = 100.0  # the PSNR of pictures without a difference, which would be in
 LEAST_ATTENTION = 1e-3  # attention below a thousandth counts as one in `attention_ratio`: no grey level hangs on it
 
 
+def _check(*pictures: np.ndarray) -> None:
+    """ValueError for pictures that are not uint8 (floats in [0, 1] would give numbers that look right), or differ in
+    shape."""
+    for images in pictures:
+        if images.dtype != np.uint8:
+            raise ValueError(f"expected uint8 pictures, 0 to 255, got {images.dtype}")
+        if images.shape != pictures[0].shape:
+            raise ValueError(f"pictures differ in shape: {pictures[0].shape} and {images.shape}")
+
+
 def change_map(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Mean absolute change per pixel: uint8 [..., H, W, 3] twice → float32 [..., H, W] in [0, 1]."""
-    if before.shape != after.shape:
-        raise ValueError(f"change_map: pictures differ in shape: {before.shape} and {after.shape}")
+    """Mean absolute change per pixel: uint8 [..., H, W, 3] twice → float32 [..., H, W] in [0, 1].
+
+    Raises ValueError for pictures of another type or of different shapes, as all measures of pictures here do.
+    """
+    _check(before, after)
     return np.abs(before.astype(np.float32) - after.astype(np.float32)).mean(-1) / 255
 
 
@@ -90,6 +102,7 @@ def ssim_inside(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> np.n
     uint8 [N, H, W, 3] twice, bool [N, H, W] → float64 [N] in [−1, 1], 1 for equal pictures; NaN: empty mask. Windows of
     7 × 7 pixels, the default of Wang et al. 2004 as scikit-image has it.
     """
+    _check(before, after)
     values = []
     for a, b, inside in zip(before, after, mask):
         lightness = [rgb2lab(image)[..., 0] for image in (a, b)]
@@ -129,6 +142,7 @@ def outside_psnr(before: np.ndarray, after: np.ndarray, non_mask: np.ndarray) ->
     uint8 [N, H, W, 3] twice, bool [N, H, W]. The squared error is averaged before the logarithm: the mean of many PSNRs
     would hang on the few pictures without a change. At most `EQUAL_DB`; NaN without such pixels.
     """
+    _check(before, after)
     if not non_mask.any():
         return float("nan")
     error = ((before[non_mask].astype(np.float64) - after[non_mask]) / 255) ** 2
@@ -141,6 +155,7 @@ def composited(full: np.ndarray, outputs: np.ndarray, non_mask: np.ndarray) -> n
     uint8 [N, S, S, 3] twice, bool [N, S, S] → uint8. Weight 1 on the mask, a smooth step to 0 over S/64 + 1 px
     around it.
     """
+    _check(full, outputs)
     margin = full.shape[1] / 64 + 1
     away = np.stack([ndimage.distance_transform_edt(outside) for outside in non_mask])
     near = np.clip(1 - away / margin, 0, 1)[..., None]
@@ -173,6 +188,7 @@ def noise_pixel_std(outputs: np.ndarray, mask: np.ndarray) -> float:
     uint8 [K, N, H, W, 3], bool [N, H, W] → [0, 1]: standard deviation of each pixel and channel over K, mean over the
     masks of all pictures.
     """
+    _check(outputs)
     return float((outputs.astype(np.float32).std(0)[mask] / 255).mean())
 
 

@@ -21,6 +21,7 @@ TRUE = {
     "critic_grey_pass": {"": 0.7, "rule-based": 0.1},
     "truth_nearest_l1": {"": 0.08, "rule-based": 0.14},
     "truth_ssim": {"": 0.7, "rule-based": 0.4},
+    "truth_perceptual": {"": 2.0, "rule-based": 4.0},
     "feature_fd": {"": 3.0, "rule-based": 9.0},
     "outside_l1": {"": 0.001, "plain": 0.02, "noise": 0.03},
     "redrawn_share": {"": 0.02, "plain": 0.4, "noise": 0.3},
@@ -95,6 +96,7 @@ def test_where_all_is_true_all_holds():
         ("C1", changed(critic_grey_pass={"rule-based": 0.95})),
         ("C1", changed(truth_nearest_l1={"rule-based": 0.05})),
         ("C1", changed(truth_ssim={"rule-based": 0.9})),
+        ("C1", changed(truth_perceptual={"rule-based": 1.0})),
         ("C2", changed(outside_l1={"noise": 0.0001})),
         ("C3", changed(noise_delta_e={"nmc+noise": 0.3})),  # there, but nobody would see it
         ("C3", changed(colour_spread={"": 9.0})),

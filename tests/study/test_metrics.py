@@ -287,3 +287,10 @@ def test_blotches_see_tints_and_grain_sees_noise(rng):
     assert metrics.grain(noisy, mask)[0] > 10 * metrics.grain(tinted, mask)[0]
     empty = np.zeros_like(mask)
     assert np.isnan([*metrics.blotches(flat, empty), *metrics.grain(flat, empty)]).all()
+
+
+@pytest.mark.parametrize("measure", ["outside_change", "outside_psnr", "ssim_inside", "composited", "structure_lost"])
+def test_floats_are_refused_and_not_taken_for_levels(measure):
+    pictures, mask = np.full((1, 32, 32, 3), 0.5), np.ones((1, 32, 32), bool)
+    with pytest.raises(ValueError, match="expected uint8 pictures, 0 to 255, got float64"):
+        getattr(metrics, measure)(pictures, pictures, mask)
