@@ -20,7 +20,7 @@ import pandas as pd
 from lib.data.files import write_json, write_table, write_text
 from lib.study import answers
 from lib.study.config import PAPER_NOISE_SIGMA, PICKED_EPOCHS, StudyError
-from lib.study.experiments import collect, study_name
+from lib.study.experiments import collect, folder_of, overview, study_name
 from lib.study.parts import (
     BESIDE,
     FAILS,
@@ -37,8 +37,9 @@ from lib.study.parts import (
     together,
     values_of,
 )
+from lib.study.plans import BEYOND, REFERENCE, cases_of
 from lib.study.plans import EVIDENCE as EXPERIMENTS
-from lib.study.plans import REFERENCE
+from lib.study.runner import RESULT
 from lib.study.runs import REPOSITORY, RUNS, Study, find_study
 
 __all__ = ["CLAIMS", "FAILS", "HOLDS", "PARTS", "UNDECIDED", "UNMEASURED", "Part", "Side", "diverged", "interval",
@@ -163,7 +164,10 @@ def markdown(results: pd.DataFrame) -> str:
     for profile, parts in rows.groupby("profile", sort=False):
         mine = results[results["profile"] == profile]
         lines += [_about(mine), "", "| | claim | verdict | its deciding parts |", "|---|---|---|---|"]
-        lines += [f"| {c.claim} | {c.says} | **{c.verdict}** | {c.parts} |" for c in verdicts(parts).itertuples()]
+        bold = "" if profile == "smoke" else "**"  # its runs prove the code: no verdict to shout
+        lines += [
+            f"| {c.claim} | {c.says} | {bold}{c.verdict}{bold} | {c.parts} |" for c in verdicts(parts).itertuples()
+        ]
         if parts["n"].any():
             lines += ["", f"<details><summary>The {len(parts)} parts and their numbers</summary>", ""]
             lines += ["| | what | measure | from → to | value [95 %] | n | says |", "|---|---|---|---|---|---|---|"]
@@ -221,6 +225,17 @@ def put_into(readme: Path, block: str) -> None:
     write_text(readme, text[: text.index(START)] + START + block + text[text.index(END) :])
 
 
+def _stale(study: Study) -> str:
+    """In words, results that `python -m lib.study.experiments` would make or measure anew; "" for none."""
+    cases = [case for case in cases_of(study, (*EXPERIMENTS, *BEYOND)) if (folder_of(study, case) / RESULT).is_file()]
+    if not cases:
+        return ""
+    states = overview(study, cases)
+    states = states[~states["finished"] & ~states["state"].str.startswith("failed")]
+    kinds = states["state"].value_counts(sort=False).items()
+    return ", ".join(f"{count} of the results below {'is' if count == 1 else 'are'} {kind}" for kind, count in kinds)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Returns 0, or 2 with one line that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m lib.study.claims", description="The claims, measured.")
@@ -233,8 +248,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         study = find_study(args.name, args.runs_dir)
         print(told := markdown(results := collect(study)), end="")
+        if stale := _stale(study):
+            told_stale = f"{study.root}: {stale}; run `python -m lib.study.experiments --name {study.name}`"
+            if args.write:
+                raise StudyError(f"{told_stale}; what was published before stays")
+            print(f"warning: {told_stale}", file=sys.stderr)
         if args.write and results.empty:
             raise StudyError(f"{study.root}: no experiment has finished; what was published before stays")
+        if args.write and study.profile.name == "smoke":
+            raise StudyError(f"{study.root}: profile smoke proves the code alone; what was published before stays")
         if args.write:
             write(study)
             put_into(REPOSITORY / "README.md", told)

@@ -64,12 +64,14 @@ def run_cases(
     Raises:
         StudyError: sets that have not been prepared, or another process at work on this study's experiments.
     """
-    tasks = _tasks(study, cases, measure, device)
-    if measure is None and any(state_of(task) != "finished" for task in tasks):
+    tasks, before = _tasks(study, cases, measure, device), None
+    if measure is None:
         from lib.study import evidence
 
-        evidence.prepare(study)  # once for all processes
-    run_tasks(_root(study), tasks, workers, progress, "experiments", on_done=lambda task: collect(study))
+        before = partial(evidence.prepare, study)  # once for all processes
+    run_tasks(
+        _root(study), tasks, workers, progress, "experiments", on_done=lambda task: collect(study), before=before
+    )
     return _tidy(study, {(case.experiment, case.variant, case.seed) for case in cases})
 
 
@@ -116,6 +118,11 @@ def _root(study: Study) -> Path:
     return study.root / "experiments"
 
 
+def folder_of(study: Study, case: Case) -> Path:
+    """The run folder of a case."""
+    return _root(study) / case.experiment / case.folder_name
+
+
 def _tasks(study: Study, cases: Sequence[Case], measure: Measure | None, device: str = "auto") -> list[Task]:
     if measure is None:
         from lib.study import evidence
@@ -129,7 +136,7 @@ def _tasks(study: Study, cases: Sequence[Case], measure: Measure | None, device:
         if sets not in stacks:
             stacks[sets] = _data(study, *sets)
         data, facts = stacks[sets]
-        folder = _root(study) / case.experiment / case.folder_name
+        folder = folder_of(study, case)
         notes = {"case": asdict(case), "profile": study.profile.name, "size": study.profile.size, "steps": 0}
         task = Task(folder, {"data": facts}, partial(_measure, study, case, measure), version=version, notes=notes)
         if case.experiment != REFERENCE:

@@ -135,7 +135,7 @@ def _row(results: pd.DataFrame, runs: set[tuple], part: Part) -> dict:
     elif part.slack:
         judged = interval((pairs["value"] + part.claimed * part.slack * pairs["against"]).to_numpy(float))
     n, lost = len(pairs), _lost(runs, part.of)
-    missing = _missing(runs, part, str(results["profile"].iloc[0])) if n else 0
+    missing = _missing(runs, part, str(results["profile"].iloc[0]), set(pairs.index)) if n else 0
     verdict = judge(part, *judged[1:]) if n else UNMEASURED
     if n and (part.caveat or missing or (verdict == HOLDS and lost)):
         verdict = UNDECIDED
@@ -196,17 +196,17 @@ def _lost(runs: set[tuple], side: Side) -> str:
     return f"{count} of {side.variant} diverged" if count else ""
 
 
-def _missing(runs: set[tuple], part: Part, profile: str) -> int:
-    """Seeds that the profile plans and that one side of a part lacks, or has failed for: to leave a run out must not
-    speak for the method. Diverged runs are there."""
+def _missing(runs: set[tuple], part: Part, profile: str, seen: set) -> int:
+    """Seeds that the profile plans and that one side of a part lacks, has failed for, or has no value of the measure
+    for: to leave a run out must not speak for the method. Diverged runs are there. seen: seeds that have both values.
+    """
     if profile not in PLANS:
         return 0
     sides = [side for side in (part.of, part.against) if side and side.experiment != REFERENCE]
-    done = {run for run in runs if str(run[3]).startswith(("finished", DIVERGED))}
-    there = set.intersection(*({seed for _, _, seed, _ in _of_kind(done, side)} for side in sides))
+    lost = {seed for side in sides for *_, seed, status in _of_kind(runs, side) if str(status).startswith(DIVERGED)}
     seeds = PLANS[profile].seeds
     planned = min(seeds.get(side.experiment, DOWNSTREAM[profile].seeds) for side in sides)
-    return max(0, planned - len(there))
+    return max(0, planned - len(seen | lost))
 
 
 def number(value: float) -> str:

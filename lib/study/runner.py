@@ -36,6 +36,7 @@ from lib.study.config import StudyError
 from lib.study.processes import in_processes
 from lib.study.runs import device_name, now
 
+RESULT = "result.json"
 KEPT_FILES = ("net_G_AB.safetensors", "meta.json")
 # What result.json holds, where it holds it: what is no such thing was damaged, or written by hand.
 _KINDS = {
@@ -87,7 +88,7 @@ class Task:
 def read_result(folder: Path) -> dict:
     """result.json of a task's folder; {} where there is none or it is damaged."""
     try:
-        found = read_json(folder / "result.json")
+        found = read_json(folder / RESULT)
     except (OSError, ValueError):
         return {}
     rows = found.get("values", []) if _is_like(found, _KINDS) else [None]
@@ -104,12 +105,12 @@ def state_of(task: Task) -> str:
     lacks weights that are needed."""
     found = read_result(task.folder)
     if not found:
-        damaged = (task.folder / "result.json").exists()
+        damaged = (task.folder / RESULT).exists()
         return "damaged" if damaged else "other" if task.folder.exists() else "new"
     if {key: found.get(key) for key in task.facts} != json.loads(json.dumps(task.facts)):
         return "other"
     status = found.get("status", "finished")  # results of the first releases have none
-    if task.notes.keys() - found.keys() or (status == "finished" and not found.keys() & {"values", "measured"}):
+    if task.notes.keys() - found.keys() or (status == "finished" and not (found.get("values") or "measured" in found)):
         return "damaged"
     if "case" in task.notes and any(found["case"].get(name) != task.notes["case"][name] for name in _NAMES):
         return "damaged"
@@ -130,12 +131,13 @@ def run_tasks(
     progress: bool = True,
     what: str = "trainings",
     on_done: Callable[[Task], None] | None = None,
+    before: Callable[[], object] | None = None,
 ) -> None:
     """Do what is not finished. The outcome of each task is in its result.json, whether it worked or not.
 
     root: folder above all tasks; only one call at a time works in it.
     workers: processes, each with one thread on a CPU; None: one per core, one where there is a GPU; 0: this process.
-    on_done: called here after each task.
+    on_done: called here after each task. before: called here before the first, where there is one to do.
 
     Interrupted or killed, it leaves no process behind, and the next call goes on from the last checkpoints.
     Raises StudyError when another call is at work in `root`, and for a negative number of workers.
@@ -145,6 +147,8 @@ def run_tasks(
     with _alone(root):
         states = {task.folder: state_of(task) for task in tasks}
         todo = [task for task in tasks if states[task.folder] != "finished"]
+        if todo and before:
+            before()
         on_gpu = any(pick_device(task.config.device).type == "cuda" for task in todo if task.config)
         if workers is None:
             workers = 1 if on_gpu else _cores()
@@ -204,7 +208,7 @@ def run_task(task: Task, on_step: Callable[[int], None]) -> None:
         if task.config:
             result["seconds"] = float(pd.read_csv(task.folder / "metrics.csv")["seconds"].sum())
         result["trained"] = True
-        write_json(task.folder / "result.json", result)
+        write_json(task.folder / RESULT, result)
         started = time.perf_counter()
         values = json.loads(json.dumps(task.measure(task)))  # what JSON cannot hold fails here
         result |= {"measure_seconds": time.perf_counter() - started}
@@ -239,12 +243,12 @@ def _prepared(task: Task) -> Task:
         "trained": state == "trained",
         "values": [],
     }
-    write_json(task.folder / "result.json", result)
+    write_json(task.folder / RESULT, result)
     return replace(task, data=None)
 
 
 def _end(task: Task, result: dict) -> None:
-    write_json(task.folder / "result.json", {key: value for key, value in result.items() if value is not None})
+    write_json(task.folder / RESULT, {key: value for key, value in result.items() if value is not None})
 
 
 def _trained_steps(task: Task) -> int:

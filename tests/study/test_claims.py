@@ -9,7 +9,7 @@ import pytest
 
 from lib.study import claims
 from lib.study.claims import FAILS, HOLDS, UNDECIDED, UNMEASURED
-from lib.study.config import StudyError
+from lib.study.config import PROFILES, StudyError
 from lib.study.downstream_sets import VARIANTS
 from lib.study.runs import REPOSITORY
 
@@ -183,6 +183,26 @@ def test_a_diverged_run_of_the_other_kind_is_left_out_and_told():
     assert (row["n"], row["verdict"], row["note"]) == (2, HOLDS, "1 of plain diverged")
 
 
+def test_a_measure_that_one_seed_lacks_decides_nothing():
+    table = results()
+    lacks = (table["metric"] == "attention_iou") & (table["variant"] == "plain") & (table["seed"] == 2)
+    row = claims.table(table[~lacks]).query("claim == 'C6'").iloc[0]
+    assert (row["n"], row["verdict"], row["note"]) == (2, UNDECIDED, "seeds missing: 1")
+
+
+def test_results_of_older_code_or_other_data_are_told(monkeypatch, tmp_path):
+    study = SimpleNamespace(name="x", root=tmp_path, profile=PROFILES["laptop"], data="faceworld")
+    assert claims._stale(study) == ""
+    cases = claims.cases_of(study, ["filters"])[:3]
+    for case in cases:
+        folder = claims.folder_of(study, case)
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+    states = pd.DataFrame({"state": ["finished", "to be measured", "failed: x"], "finished": [True, False, False]})
+    monkeypatch.setattr(claims, "overview", lambda study, asked: states if asked == cases else None)
+    assert claims._stale(study) == "1 of the results below is to be measured"
+
+
 def test_measures_that_are_missing():
     table = results()
     assert told(table[table["metric"] != "truth_nearest_l1"])["C1"] == UNDECIDED  # photographs: no truth is known
@@ -272,7 +292,15 @@ def test_the_readme_shows_the_published_claims():
 
 
 def test_the_command(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(claims, "find_study", lambda name, runs: SimpleNamespace(root=tmp_path / name))
+    profiles = {"tried": "smoke"}
+    monkeypatch.setattr(
+        claims,
+        "find_study",
+        lambda name, runs: SimpleNamespace(
+            name=name, root=tmp_path / name, profile=SimpleNamespace(name=profiles.get(name, "laptop"))
+        ),
+    )
+    monkeypatch.setattr(claims, "_stale", lambda study: "2 are old" if study.name == "old" else "")
     monkeypatch.setattr(claims, "collect", lambda study: results())
     monkeypatch.setattr(claims, "REPOSITORY", tmp_path)
     monkeypatch.setattr(claims.write, "__defaults__", (tmp_path / "evidence",))
@@ -284,12 +312,19 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert claims.main(["--name", "first", "--write"]) == 0
     assert page.read_text(encoding="utf-8") == f"{claims.START}{claims.markdown(results())}{claims.END}\n"
     assert (tmp_path / "evidence" / "claims.json").is_file()
+    published = page.read_text(encoding="utf-8")
+    for name, words in (("tried", "profile smoke proves the code alone"), ("old", "2 are old; run")):
+        assert claims.main(["--name", name, "--write"]) == 2
+        assert f"{words}" in capsys.readouterr().err
+        assert page.read_text(encoding="utf-8") == published
+    assert claims.main(["--name", "old"]) == 0
+    assert capsys.readouterr().err.startswith("warning: ")
     monkeypatch.setattr(claims, "collect", lambda study: results(seeds=0))
     assert claims.main(["--name", "empty", "--write"]) == 2
     assert "empty: no experiment has finished; what was published before stays" in capsys.readouterr().err
     monkeypatch.setattr(claims, "collect", lambda study: results())
     page.write_text("no marks\n", encoding="utf-8")
-    assert claims.main(["--write"]) == 2
+    assert claims.main(["--name", "first", "--write"]) == 2
     assert "error:" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         claims.main(["--name", ""])
