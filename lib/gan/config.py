@@ -119,15 +119,23 @@ class TrainConfig:
                 f"one of {', '.join(METHODS)}; of these attentiongan alone with lambda_attention, it or cyclegan with "
                 "nmc_profile, lambda_distance, one_sided or average",
             ),
-            "nmc_profile": (self.nmc_profile in NMC_PROFILES, f"one of {', '.join(NMC_PROFILES)}"),
+            # What a weight of 0 makes idle is refused: it would change nothing but the hash.
+            "nmc_profile": (
+                self.nmc_profile in NMC_PROFILES and (self.nmc_profile == "flat" or self.lambda_nmc != 0),
+                f"one of {', '.join(NMC_PROFILES)}; another than flat only with lambda_nmc above 0",
+            ),
             "nmc_growth": (
                 0 <= self.nmc_growth < math.inf and (self.nmc_growth > 0) == (self.nmc_profile != "flat"),
                 "0 with nmc_profile flat, else above 0 and finite",
             ),
-            "attention_loss": (self.attention_loss in ATTENTION_LOSSES, f"one of {', '.join(ATTENTION_LOSSES)}"),
+            "attention_loss": (
+                self.attention_loss in ATTENTION_LOSSES and (self.attention_loss == "l1" or self.lambda_attention != 0),
+                f"one of {', '.join(ATTENTION_LOSSES)}; another than l1 only with lambda_attention above 0",
+            ),
             "distance_of": (
-                self.distance_of in DISTANCES and (self.distance_of == "halves" or self.batch_size > 1),
-                f"one of {', '.join(DISTANCES)}; pairs with a batch_size above 1 only",
+                self.distance_of in DISTANCES
+                and (self.distance_of == "halves" or (self.batch_size > 1 and self.lambda_distance != 0)),
+                f"one of {', '.join(DISTANCES)}; pairs only with lambda_distance above 0 and a batch_size above 1",
             ),
         }
         for name in ("batch_size", "ngf", "ndf", "n_blocks", "tick_steps"):

@@ -65,6 +65,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="stock photographs for set B: with a crops.csv (notebook 01) its squares, else each picture whole",
     )
+    photos = p.add_argument_group(
+        "notebook 15: truly masked photographs to test on", "lib/data/README.md shows their folders"
+    )
+    photos.add_argument("--mafa-test", metavar="DIR", help="MAFA's root with MAFA-Label-Test and test-images")
+    for name in ("mfr2", "mlfw"):
+        help_ = f"{name.upper()}'s root folder and its pairs file"
+        photos.add_argument(f"--{name}", nargs=2, metavar=("DIR", "PAIRS"), help=help_)
     return p
 
 
@@ -73,6 +80,19 @@ def main(argv: list[str] | None = None) -> int:
     nothing could start, 130 when Ctrl-C stopped it, 143 when SIGTERM did."""
     args = parser().parse_args(argv)
     return stoppable(lambda: _run(args))
+
+
+def _photographs(args: argparse.Namespace, chosen: list[str]) -> dict[str, str]:
+    """Parameters of notebook 15 for the sets that were named."""
+    named = {"--mafa-test": [args.mafa_test] if args.mafa_test is not None else None, "--mfr2": args.mfr2}
+    named = {option: paths for option, paths in (named | {"--mlfw": args.mlfw}).items() if paths}
+    for option, paths in named.items():
+        if not any(name.startswith("15") for name in chosen):
+            raise StudyError(f"{option} is for notebook 15, which is not among those to run: --only 15")
+        if absent := [path for path in paths if not path or not Path(path).exists()]:
+            raise StudyError(f"{absent[0]!r}: named by {option} but not there")
+    keys = {"--mafa-test": ("mafa",), "--mfr2": ("mfr2", "mfr2_pairs"), "--mlfw": ("mlfw", "mlfw_pairs")}
+    return {key: str(Path(p).resolve()) for option, paths in named.items() for key, p in zip(keys[option], paths)}
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -89,6 +109,7 @@ def _run(args: argparse.Namespace) -> int:
         if training.get("epochs", 3) < 3:
             raise StudyError(f"--epochs {training['epochs']}: stage 5 needs 3, for its checkpoints 313, 476 and 510")
         chosen = pick(list_notebooks(), args.only, args.start)  # a mistyped name must not leave a study behind
+        photos = _photographs(args, [path.stem for path in chosen])
         name = args.name or args.profile or "smoke"
         path = Path(args.runs_dir or RUNS) / name / "study.json"
         known = read_json(path) if path.is_file() else {"profile": "smoke", "data": "faceworld", "seed": 0}
@@ -103,7 +124,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"study {study.name}: profile {study.profile.name}, data {study.data}, seed {study.seed} → {study.root}")
         started = time.monotonic()
         say = partial(print, flush=True)
-        outcomes = run_study(study, args.only, args.start, args.force, training, say=say)
+        outcomes = run_study(study, args.only, args.start, args.force, training | photos, say=say)
     except (StudyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -23,7 +23,8 @@ from lib.study.datasets import TestSet
 from lib.study.display import grid
 from lib.study.evidence_views import LINES, NOTHING, TITLES
 from lib.study.experiments import Case, cases_of
-from lib.study.failures import MEASURES, WORST, Failures, in_words
+from lib.study.failures import Failures
+from lib.study.kinds import MEASURES, failing, in_words
 from lib.study.metrics import REDRAWN_ABOVE, REDRAWN_BLUR
 from lib.study.parts import Side, number, values_of
 from lib.study.plans import BEYOND, EVIDENCE, FUTURE, case_config
@@ -222,15 +223,15 @@ def who(found: Failures, count: int = 6) -> str:
 
 
 def rates_of(found: Failures, metrics: Sequence[str], traits: Sequence[str] = KINDS) -> Figure | str:
-    """How many of each kind of face are among the worst: a panel per measure, a row per kind, the rate with Wilson's
-    95 % interval; dotted the share of all faces; red where it was found to be more than chance."""
+    """How many of each kind of face failed: a panel per measure, a row per kind, the rate with Wilson's 95 % interval;
+    dotted the share of all faces that did; red where the kind was found to be worse than chance makes one."""
     table = found.rates[found.rates["trait"].isin(traits) & found.rates["metric"].isin(metrics)]
     table = table[table["faces"] > 0]
     if table.empty:
         return NOTHING
     kinds = sorted(set(zip(table["trait"], table["kind"])), key=lambda kind: (traits.index(kind[0]), _place(kind[1])))
     shown = [metric for metric in metrics if (table["metric"] == metric).any()]
-    faces = table.groupby(["trait", "kind"])["faces"].max()
+    faces, fails = table.groupby(["trait", "kind"])["faces"].max(), failing(found.scores)
     size = 2.1 * len(shown) + 2.0, 0.24 * len(kinds) + 1.0
     fig, axes = plt.subplots(1, len(shown), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for ax, metric in zip(axes.flat, shown):
@@ -238,14 +239,14 @@ def rates_of(found: Failures, metrics: Sequence[str], traits: Sequence[str] = KI
             place, colour = kinds.index((row.trait, row.kind)), "C3" if row.found else "0.3"
             ax.hlines(place, row.low, row.high, color=colour, lw=1.8)
             ax.plot(row.rate, place, "o", color=colour, ms=4.5, clip_on=False, zorder=3)  # none may vanish at 0
-        ax.axvline(WORST, color="0.2", lw=1.1, ls=":")
+        ax.axvline(fails[metric].sum() / found.scores[metric].count(), color="0.2", lw=1.1, ls=":")
         ax.set(title=metric, xlim=(0, 1), ylim=(len(kinds) - 0.5, -0.5))
         ax.set_yticks(range(len(kinds)), [f"{trait} {kind} ({faces[trait, kind]})" for trait, kind in kinds])
         ax.xaxis.set_major_formatter("{x:.0%}")
         ax.tick_params(labelsize=8)
         ax.grid(visible=False, axis="x")
         sns.despine(ax=ax, left=True)
-    fig.supxlabel(f"share of these faces among the worst {WORST:.0%} of all", fontsize=9)
+    fig.supxlabel("share of these faces that failed; dotted: of all faces", fontsize=9)
     plt.close(fig)  # as above
     return fig
 

@@ -49,7 +49,7 @@ def render_card(model: dict) -> str:
     rows = model["timeline"]
     seconds = [row["seconds"] for row in rows]
     spent = "an unknown time" if None in seconds else duration(sum(seconds))
-    numbers = [(key, _number(value)) for key, value in flatten(model["measured"])]
+    numbers = _measured(model["measured"])
     code = f"{run['commit'] or 'of an unknown commit'}{' (changed since)' if run['dirty'] else ''}"
     figure = model.get("figure")
     return "\n".join(
@@ -87,7 +87,7 @@ def render_card(model: dict) -> str:
             f"upsampling {net.get('upsampling', 'transposed')}, noise σ {noise} ({net['noise']['shape']}, "
             f"{net['noise']['place']}); {model['parameters']:,} parameters.",
             f"- Training: {size} px, precision {run['precision']}, on {'; '.join(run['devices'])}; "
-            f"{spent} of training in all.",
+            f"{spent} of training steps in all, checkpoints and samples not counted.",
             f"- Made with {', '.join(f'{k} {v}' for k, v in run['versions'].items())}; code {code}; configuration "
             f"{run['config_hash']}.",
             *([f"- The weights are the running mean of the generator's, decay {mean:g}."] if mean else []),
@@ -126,27 +126,30 @@ FACES = {  # by data source
 
 def _failures(found: dict) -> list[str]:
     """The section "Where it fails"; numbers and verdicts come from the facts alone."""
-    numbers = ("faces", "failed", "median", "failed from", "worst")
+    numbers = ("faces", "seen past", "failed", "failed from", "median", "worst")
     against = any("worse than input" in row for row in found["measures"])
     rows = []
     for row in found["measures"]:
-        cells = [row["what"], *(_number(row[key]) for key in numbers)]
+        cells = [row["what"], *(digits(row[key]) for key in numbers)]
         if against and row.get("worse than input") is not None:
             share = row["worse than input"] / row["faces"]
-            cells += [_number(row["input"]), f"{share:.0%} ({row['low']:.0%} to {row['high']:.0%})"]
-        rows.append(cells + ["–"] * (2 * against + 6 - len(cells)))
+            cells += [digits(row["input"]), f"{share:.0%} ({row['low']:.0%} to {row['high']:.0%})"]
+        rows.append(cells + ["–"] * (2 * against + 1 + len(numbers) - len(cells)))
     head = ("what", *numbers, *(("input's median", "worse than its input") if against else ()))
     worse = [
-        f"- {row['trait']} {row['kind']}: {row['what']}. {row['failed']} of {row['faces']} failed, {row['rate']:.0%} "
-        f"(95 % interval {row['low']:.0%} to {row['high']:.0%}), of all others {row['rest']:.0%}; p {row['p']:.2g}."
+        f"- {row['trait']} {row['kind']}: {row['what']}. On average worse than {row['place']:.0%} of all faces, "
+        f"p {row['p']:.2g}. {row['failed']} of {row['faces']} failed, {row['rate']:.0%} (95 % interval {row['low']:.0%} to "
+        f"{row['high']:.0%}), of all others {row['rest']:.0%}."
         for row in found["found"]
     ]
-    what = FACES[found["data"]].format(size=found["size_px"])
+    what, share = FACES[found["data"]].format(size=found["size_px"]), f"{found['share']:.0%}"
     return [
         "## Where it fails",
         "",
-        f"Looked at: {found['faces']:,} {what} (study `{found['study']}`). A face counts as failed when it is among "
-        f"the worst {found['share']:.0%} by a measure and the fault is large enough to be seen.",
+        f"Looked at: {found['faces']:,} {what} (study `{found['study']}`). A face counts as failed by a measure when "
+        f"it is as bad as the worst {share} of these faces and past the value from which on one could see the fault. "
+        f"The worst {share} are relative, so how many failed says little; whether they are more of some kinds of face "
+        "than of the others says something.",
         "",
         *_table(head, rows),
         "",
@@ -159,6 +162,15 @@ def _failures(found: dict) -> list[str]:
         *([f"Too few faces to say anything: {', '.join(found['untested'])}.", ""] if found["untested"] else []),
         "What is not in this list of kinds was not looked for.",
     ]
+
+
+def _measured(values: dict) -> list[tuple[str, str]]:
+    """Rows of names and numbers: first what stands alone, then each group under a row with its name."""
+    rows = [(key, digits(value, key)) for key, value in values.items() if not isinstance(value, dict)]
+    for key, group in values.items():
+        if isinstance(group, dict):
+            rows += [(f"**{key}**", ""), *((name, digits(value, name)) for name, value in flatten(group))]
+    return rows
 
 
 def flatten(values: dict, before: str = "") -> list[tuple[str, object]]:
@@ -201,11 +213,15 @@ def _stage_row(row: dict) -> list[str]:
     return [shown.get(key, row[key]) for key in STAGE_COLUMNS]
 
 
-def _number(value: object) -> str:
+def digits(value: object, name: str = "") -> str:
+    """A number with four digits; what they would round to 1 as its distance from it: "1 − 2e-10". Lists: two values
+    are a range, or two quantities where their name has a slash."""
     if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else "–"
+        text = f"{value:.4g}" if math.isfinite(value) else "–"
+        return f"1 − {1 - value:.2g}" if text == "1" and value < 1 else text
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list):
-        return " to ".join(map(_number, value)) if len(value) == 2 else ", ".join(map(_number, value))
+        between = ", " if len(value) != 2 else " / " if "/" in name else " to "
+        return between.join(map(digits, value))
     return "–" if value is None else str(value)

@@ -10,15 +10,20 @@ Every training sees the same rendered scenes or people; half of the faces of eac
     two-step on the fly   new masks in every pass, drawn while training (`MaskTransform`, `SecondStep`)
 
     experiments/detector/<variant>-seed<k>/     result.json (lib.study.runner; `experiments.collect` finds it)
-    experiments/recogniser/<variant>-seed<k>/   model.safetensors, training.json, training.csv; of each set tested with
-                                                bootstrap-<set>.parquet, curve-<set>.parquet
+    experiments/recogniser/<variant>-seed<k>/   model.safetensors, training.json, training.csv, of what it was tested
+                                                with bootstrap-….parquet, curve-….parquet
+    experiments/mfr2/<variant>-seed<k>/         the same model on photographs (`lib.study.downstream_real`): kept until
+                                                that set is named anew or the model is trained anew
+
+A test on photographs that fails is a result of that set alone: its status says why, the rendered ones stay.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,20 +39,21 @@ from lib.data.files import read_json, sha256, write_bytes, write_json, write_tab
 from lib.gan.config import pick_device
 from lib.gan.released import MODEL, default_released, find_weights
 from lib.study.config import StudyError
-from lib.study.detector import Detector, mafa_scenes, precision
+from lib.study.detector import Detector, precision
+from lib.study.downstream_real import SETS, Photographs, read_set
 from lib.study.downstream_sets import FLY, VARIANTS, Batches, Plan, batches, people_of, plan_of, scenes_of, training_set
 from lib.study.experiments import collect
 from lib.study.plans import Case
-from lib.study.recogniser import Recogniser, all_pairs, named_pairs, verification
+from lib.study.recogniser import Recogniser, all_pairs, verification
 from lib.study.runner import Task, read_result, run_tasks, state_of
-from lib.study.runs import Study, config_hash
+from lib.study.runs import Study
 from lib.study.timeline import checkpoints_of
 
 VERSION = 1  # raise it whenever a change here or in what is trained changes a value
 EXPERIMENTS = ("recogniser", "detector")
 GENERATOR = Case("corners", "nmc+noise", 0)  # whose weights are step two, where an experiment has trained them
 DRAWS = 500  # bootstrap samples
-PATHS = {"mafa": 1, "mfr2": 2, "mlfw": 2}  # sets of photographs, and how many paths name each
+WEIGHTS = "model.safetensors"
 
 
 def cases_of(study: Study) -> list[Case]:
@@ -117,27 +123,30 @@ def run(
     """Train and test the cases (None: all) that are not finished; `lib.study.runner.run_tasks` tells of workers.
 
     checkpoint: weights of step two; None: see `generator_of`. real: sets of truly masked photographs to test on, too:
-    {"mafa": (root,), "mfr2": (root, pairs file), "mlfw": (root, pairs file)}; a set named later is only tested on.
+    {"mafa": (root,), "mfr2": (root, pairs file), "mlfw": (root, pairs file)}. They are read before anything is trained;
+    a set named later is only tested on, and what was measured on others stays.
 
-    Returns the cases' rows, as `experiments.collect` has them. Raises StudyError for a set that is unknown or not
-    there, and where there are no weights of step two.
+    Returns the rows of all cases and sets, as `experiments.collect` has them. Raises StudyError as `read_set` does, and
+    where there are no weights of step two.
     """
     cases = cases_of(study) if cases is None else list(cases)
-    tasks = _tasks(study, cases, checkpoint, real or {}, device)
+    root, tasks = study.root / "experiments", _tasks(study, cases, checkpoint, device)
+    sets = [read_set(kind, paths, plan_of(study)) for kind, paths in (real or {}).items()]
     if workers is None and pick_device(device).type == "cuda":
         workers = 1
-    run_tasks(study.root / "experiments", tasks, workers, progress, "trainings", lambda task: collect(study))
+    run_tasks(root, tasks, workers, progress, "trainings", lambda task: collect(study))
+    _forget(study, {photos.kind: photos.digest for photos in sets})
+    # In this process: the photographs are read once, and not sent to others.
+    run_tasks(root, _tests(study, cases, sets, device), 0, progress, "tests on photographs")
     table = collect(study)
-    return table[table["experiment"].isin(EXPERIMENTS)].reset_index(drop=True)
+    return table[table["experiment"].isin((*EXPERIMENTS, *SETS))].reset_index(drop=True)
 
 
-def overview(
-    study: Study, checkpoint: Path | str | None = None, real: dict[str, Sequence[str]] | None = None
-) -> pd.DataFrame:
+def overview(study: Study, checkpoint: Path | str | None = None) -> pd.DataFrame:
     """Every case: experiment, variant, seed, state (of the runner, or how it ended), minutes, the weights of step
     two."""
     rows, cases = [], cases_of(study)
-    for case, task in zip(cases, _tasks(study, cases, checkpoint, real or {}, "auto")):
+    for case, task in zip(cases, _tasks(study, cases, checkpoint, "auto")):
         state, found = state_of(task), read_result(task.folder)
         told = found["status"] if found and (state == "finished" or found["status"].startswith("failed")) else state
         minutes = found.get("measure_seconds", 0) / 60 if state == "finished" else None
@@ -145,30 +154,55 @@ def overview(
     return pd.DataFrame(rows, columns=["experiment", "variant", "seed", "state", "minutes", "step two"])
 
 
-def _tasks(study: Study, cases: Sequence[Case], checkpoint, real: dict, device: str) -> list[Task]:
+def folder_of(study: Study, case: Case, tested: str = "") -> Path:
+    """Where a case's results are; tested: a set of photographs."""
+    return study.root / "experiments" / (tested or case.experiment) / case.folder_name
+
+
+def _tasks(study: Study, cases: Sequence[Case], checkpoint, device: str) -> list[Task]:
     plan, tasks = plan_of(study), []
-    for name, paths in real.items():
-        if len(paths) != PATHS.get(name):
-            raise StudyError(f"{name!r}: name {' or '.join(PATHS)}; mafa's root, of the others root and pairs file")
-        if absent := [str(path) for path in paths if not Path(path).exists()]:
-            raise StudyError(f"{absent[0]}: not there; it was named for {name}")
-    named = {name: [str(Path(path).resolve()) for path in paths] for name, paths in sorted(real.items())}
     for case in cases:
         weights, told = generator_of(study, case.seed, checkpoint)
         facts = {"plan": asdict(plan), "seed_of_pictures": study.seed, "code": [VERSION, RENDERER]}
-        notes = {"case": asdict(case), "profile": study.profile.name, "steps": _steps(plan, case) * _passes(plan, case)}
-        notes |= {"size": plan.face_size if case.experiment == "recogniser" else plan.scene_size}
+        notes = _notes(study, case)
         if case.variant != "none":
             facts["preset"] = preset_of(weights)
         if case.variant in ("two-step", FLY):
             facts["weights"] = sha256(weights / MODEL if weights.is_dir() else weights)
             notes["generator"] = told
-        tested = {name: paths for name, paths in named.items() if (name == "mafa") == (case.experiment == "detector")}
-        version = int(config_hash({"tested": tested}), 16) % 2**31 if tested else 0
-        measure = partial(_measure, study, case, str(weights), tested, device)
-        folder = study.root / "experiments" / case.experiment / case.folder_name
-        tasks.append(Task(folder, facts, measure, version=version, notes=notes))
+        measure = partial(_measure, study, case, str(weights), device)
+        tasks.append(Task(folder_of(study, case), facts, measure, notes=notes))
     return tasks
+
+
+def _tests(study: Study, cases: Sequence[Case], sets: Sequence[Photographs], device: str) -> list[Task]:
+    """A task for each set and each case that has been trained."""
+    tasks = []
+    for photos in sets:
+        for case in (case for case in cases if case.experiment == SETS[photos.kind]):
+            if (path := folder_of(study, case) / WEIGHTS).exists():
+                facts = {"set": photos.digest, "model": sha256(path), "code": [VERSION]}
+                notes = _notes(study, case) | {"case": asdict(replace(case, experiment=photos.kind))}
+                measure = partial(_photographed, study, case, photos, device)
+                tasks.append(Task(folder_of(study, case, photos.kind), facts, measure, notes=notes))
+    return tasks
+
+
+def _forget(study: Study, named: dict[str, str]) -> None:
+    """Remove what was measured on photographs with models that are others now, or on other files of a named set."""
+    for kind, experiment in SETS.items():
+        for folder in [path.parent for path in (study.root / "experiments" / kind).glob("*/result.json")]:
+            model, found = study.root / "experiments" / experiment / folder.name / WEIGHTS, read_result(folder)
+            same = model.exists() and found.get("model") == sha256(model)
+            if not same or found.get("set") != named.get(kind, found.get("set")):
+                shutil.rmtree(folder)
+
+
+def _notes(study: Study, case: Case) -> dict:
+    plan = plan_of(study)
+    size = plan.face_size if case.experiment == "recogniser" else plan.scene_size
+    steps = _steps(plan, case) * _passes(plan, case)
+    return {"case": asdict(case), "profile": study.profile.name, "steps": steps, "size": size}
 
 
 def _passes(plan: Plan, case: Case) -> int:
@@ -181,9 +215,9 @@ def _steps(plan: Plan, case: Case) -> int:
     return -(-count // plan.batch_size[not recogniser])
 
 
-def _measure(study: Study, case: Case, weights: str, tested: dict, device: str, task: Task) -> list[dict]:
+def _measure(study: Study, case: Case, weights: str, device: str, task: Task) -> list[dict]:
     """Train, unless that was done, and test; in a process of its own."""
-    plan, path, recogniser = plan_of(study), task.folder / "model.safetensors", case.experiment == "recogniser"
+    plan, path, recogniser = plan_of(study), task.folder / WEIGHTS, case.experiment == "recogniser"
     model = load_model(study, case)
     if model is None:
         torch.manual_seed(case.seed)
@@ -203,7 +237,7 @@ def _measure(study: Study, case: Case, weights: str, tested: dict, device: str, 
     facts = read_json(task.folder / "training.json")
     rows = [_row(name, value, 1) for name, value in facts.items()]
     test = _recognised if recogniser else _detected
-    return rows + test(model, study, tested, task.folder)
+    return rows + test(model, study, task.folder)
 
 
 def _new(plan: Plan, case: Case) -> nn.Module:
@@ -212,7 +246,7 @@ def _new(plan: Plan, case: Case) -> nn.Module:
 
 def load_model(study: Study, case: Case) -> Recogniser | Detector | None:
     """The trained network of a case, on the CPU; None where it has not been trained."""
-    path = study.root / "experiments" / case.experiment / case.folder_name / "model.safetensors"
+    path = folder_of(study, case) / WEIGHTS
     if not path.exists():
         return None
     model = _new(plan_of(study), case)
@@ -220,36 +254,37 @@ def load_model(study: Study, case: Case) -> Recogniser | Detector | None:
     return model.eval()
 
 
-def _recognised(model: Recogniser, study: Study, tested: dict, folder: Path) -> list[dict]:
+def _recognised(model: Recogniser, study: Study, folder: Path) -> list[dict]:
     test = people_of(study, "test")
     bare, worn, pairs = model.embed(test.bare), model.embed(test.worn), all_pairs(test.identity)
     rows = []
-    for name, second in (("", worn), ("bare_", bare)):  # what masks in training cost where nobody wears one
+    # Bare against bare: what masks in training cost where nobody wears one.
+    for name, prefix, second in (("faceworld", "", worn), ("bare", "bare_", bare)):
         found = verification((bare[pairs.first] * second[pairs.second]).sum(1), pairs, DRAWS)
-        rows += _rows(name, found, len(np.unique(test.identity)), folder)
-    for kind, (root, path) in tested.items():
-        images, pairs, unusable = named_pairs(kind, root, path, model.size)
-        vectors = model.embed(images)
-        found = verification((vectors[pairs.first] * vectors[pairs.second]).sum(1), pairs, DRAWS)
-        rows += _rows(f"{kind}_", found, len(np.unique(pairs.people)), folder)
-        rows.append(_row(f"{kind}_unusable", unusable, len(pairs.same) + unusable))
+        rows += _rows(found, len(np.unique(test.identity)), folder, name, prefix)
     return rows
 
 
-def _detected(model: Detector, study: Study, tested: dict, folder: Path) -> list[dict]:
+def _detected(model: Detector, study: Study, folder: Path) -> list[dict]:
     test = scenes_of(study, "test")
-    rows = _rows("", precision(model.detect(test.images), test, DRAWS), len(test.images), folder)
-    for kind, (root,) in tested.items():
-        scenes, unusable = mafa_scenes(root, model.size)
-        rows += _rows(f"{kind}_", precision(model.detect(scenes.images), scenes, DRAWS), len(scenes.images), folder)
-        rows.append(_row(f"{kind}_unusable", unusable, len(scenes.images) + unusable))
-    return rows
+    return _rows(precision(model.detect(test.images), test, DRAWS), len(test.images), folder, "faceworld")
 
 
-def _rows(prefix: str, found: tuple[dict, pd.DataFrame, pd.DataFrame], count: int, folder: Path) -> list[dict]:
+def _photographed(study: Study, case: Case, photos: Photographs, device: str, task: Task) -> list[dict]:
+    model, truth = load_model(study, case).to(pick_device(device)), photos.truth
+    if isinstance(model, Detector):
+        found = precision(model.detect(photos.images), truth, DRAWS)
+    else:
+        vectors = model.embed(photos.images)
+        found = verification((vectors[truth.first] * vectors[truth.second]).sum(1), truth, DRAWS)
+    rows = _rows(found, photos.units, task.folder, photos.kind)
+    rows += [_row(name, count, photos.units) for name, count in photos.counts.items()]
+    return [*rows, _row("unusable", photos.unusable, photos.of)]
+
+
+def _rows(found: tuple, count: int, folder: Path, name: str, prefix: str = "") -> list[dict]:
     """Values as rows; the bootstrap samples and the curve into files, `name` of the set in theirs."""
     values, samples, curve = found
-    name = prefix.rstrip("_") or "faceworld"
     write_table(folder / f"bootstrap-{name}.parquet", samples)
     write_table(folder / f"curve-{name}.parquet", curve.iloc[:: max(1, len(curve) // 2000)])
     return [_row(f"{prefix}{metric}", value, count) for metric, value in values.items()]

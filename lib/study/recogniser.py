@@ -32,6 +32,7 @@ CHANNELS = (32, 48, 64, 96)  # of blocks that halve the picture
 EMBEDDING = 64
 SCALE, MARGIN = 16.0, 0.2  # of CosFace: the paper's 64 and 0.35 are for 10,000 people and did worse on a few hundred
 FARS = (1e-2, 1e-3)
+EXAMPLES = {"mfr2": "mfr2/Name/Name_0001.png", "mlfw": "aligned/Name_0001_0000.jpg"}  # where pictures of a set lie
 LEAST_FALSE = 10  # false pairs that must be accepted at a FAR for its TAR to be told
 
 
@@ -146,7 +147,11 @@ def named_pairs(kind: str, root: Path | str, path: Path | str, size: int) -> tup
     good = table["image1"].isin(list(places)) & table["image2"].isin(list(places)) & (table["reason"] == "")
     used = table[good]
     if used["same"].nunique() < 2:
-        raise StudyError(f"{path}: {len(used)} of {len(table)} pairs can be used, of both kinds there must be some")
+        lost = [f" ({row.image1}, {row.image2}: {row.reason or 'unreadable'})" for row in table[~good].itertuples()]
+        raise StudyError(
+            f"{path}: {len(used)} of {len(table)} pairs can be used, of both kinds there must be some; pictures of "
+            f"{kind.upper()} are looked for as {root}/{EXAMPLES[kind]}{''.join(lost[:1])}"
+        )
     # Name_0001, Name_0001_0000: what stands before the numbers.
     who = [used[c].map(lambda name: Path(name).stem.rstrip("0123456789_")) for c in ("image1", "image2")]
     codes, _ = pd.factorize(pd.concat(who))

@@ -16,6 +16,7 @@ from lib.data.facesdf import draws
 from lib.data.files import read_json
 from lib.study import metrics
 from lib.study.comparison import find_landmarks
+from lib.study.config import StudyError
 from lib.study.datasets import TestSet, load_test_set
 from lib.study.runs import Study
 from lib.study.sources import CMFD_POSE, FIRST_TEST_A
@@ -33,8 +34,10 @@ def held_out(study: Study, count: int | None = None) -> tuple[TestSet, list[np.n
     """The held-out faces and their landmarks, px; of the face world, where it has fewer than `count`, more of the same
     kind: other people, drawn, masked and named like them, no part of any set (about half a second each at 128 px).
 
-    Raises StudyError when step one has not run yet.
+    Raises StudyError when step one has not run yet, and for a count below 1.
     """
+    if count is not None and count < 1:
+        raise StudyError(f"count of faces: expected at least 1, got {count}")
     test = load_test_set(study)
     landmarks, first = find_landmarks(study, test), len(test.names)
     if study.data != "faceworld" or not count or count <= first:

@@ -128,7 +128,10 @@ def test_nonsense_is_refused_by_name(tiny, wrong):
     [
         ("nmc_growth", {"nmc_profile": "linear"}),
         ("nmc_growth", {"nmc_profile": "linear", "nmc_growth": float("inf")}),
-        ("distance_of", {"distance_of": "pairs", "batch_size": 1}),
+        ("distance_of", {"distance_of": "pairs", "lambda_distance": 1.0, "batch_size": 1}),
+        ("distance_of", {"distance_of": "pairs"}),
+        ("attention_loss", {"attention_loss": "bce"}),
+        ("nmc_profile", {"lambda_nmc": 0.0, "nmc_profile": "linear", "nmc_growth": 4.0}),
         ("method", {"method": "cyclegan", "lambda_attention": 1.0}),
         ("method", {"method": "iamgan", "lambda_distance": 1.0}),
         ("method", {"method": "cut", "one_sided": True}),

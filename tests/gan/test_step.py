@@ -472,10 +472,12 @@ def test_spread_is_that_of_the_set(tiny, toy_data):
     halves = np.abs(images[..., :16] - images[..., 16:]).mean((1, 2, 3))
     assert spread_of(toy_data.A, tiny(), "A") == pytest.approx((halves.mean(), halves.std()), rel=1e-4)
     pairs = [np.abs(x - y).mean() for i, x in enumerate(images) for y in images[:i]]
-    found = spread_of(toy_data.A, tiny(distance_of="pairs"), "A")
+    found = spread_of(toy_data.A, tiny(lambda_distance=1.0, distance_of="pairs"), "A")
     assert found == pytest.approx((np.mean(pairs), np.std(pairs)), rel=1e-4)
     # Of more pictures than are compared at once, a part of the pairs.
-    some = spread_of(np.concatenate([toy_data.A, toy_data.B]), tiny(distance_of="pairs"), "A", together=4)
+    some = spread_of(
+        np.concatenate([toy_data.A, toy_data.B]), tiny(lambda_distance=1.0, distance_of="pairs"), "A", together=4
+    )
     assert some == pytest.approx(found, rel=0.5)
     with pytest.raises(ValueError, match=r"TrainData\.B: all distances \(distance_of 'pairs'\) are 0\.67.* three pict"):
-        spread_of(toy_data.B[:2], tiny(distance_of="pairs"), "B")
+        spread_of(toy_data.B[:2], tiny(lambda_distance=1.0, distance_of="pairs"), "B")

@@ -3,15 +3,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib.data.files import write_png
-from lib.study import downstream
+from lib.study import downstream, downstream_real
 from lib.study.config import StudyError
-from lib.study.downstream import cases_of, fit, generator_of, load_model, overview, run
+from lib.study.downstream import EXPERIMENTS, cases_of, fit, generator_of, load_model, overview, run
 from lib.study.downstream_sets import PLANS, VARIANTS, Plan, people_of, scenes_of
-from lib.study.downstream_views import compare, curves
+from lib.study.downstream_views import compare, curves, photographs
 from lib.study.experiments import COLUMNS, collect
 from lib.study.plans import Case
 
@@ -34,7 +35,7 @@ def mfr2(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("Ann/Ann_0001", "Ann/Ann_0002", "Cy/Cy_0001", "Cy/Cy_0002"):
         write_png(tmp_path / "mfr2" / f"{name}.png", rng.integers(0, 256, (20, 20, 3)).astype(np.uint8))
-    (tmp_path / "pairs.txt").write_text("Ann 1 2\nCy 1 2\nAnn 1 Cy 1\nAnn 2 Cy 2\n")
+    (tmp_path / "pairs.txt").write_text("Ann 1 2\nCy 1 2\nAnn 1 Cy 1\nAnn 2 Cy 2\nAnn 1 Cy 9\n")
     return {"mfr2": (tmp_path, tmp_path / "pairs.txt")}
 
 
@@ -63,28 +64,79 @@ def test_rows_are_found_by_collect_and_nothing_is_trained_twice(study, few, monk
     assert told["recogniser", "none", 0] == "finished"
 
 
-def test_a_set_named_later_is_only_tested_on(study, few, mfr2, monkeypatch):
-    before = run(study, few[:1], workers=0, progress=False)
+def test_a_set_named_later_is_only_tested_on_and_stays_while_others_are_named(study, few, mfr2, tmp_path, monkeypatch):
+    monkeypatch.setattr(downstream_real, "mafa_scenes", lambda root, size: (scenes_of(study, "test"), 3))
+    before = run(study, few, workers=0, progress=False)
     monkeypatch.setattr(downstream, "fit", None)
-    after = run(study, few[:1], real=mfr2, workers=0, progress=False)
-    assert set(after["metric"]) - set(before["metric"]) == {"mfr2_auc", "mfr2_unusable"}
-    same = after["metric"].isin(before["metric"])
-    assert after[same]["value"].tolist() == before["value"].tolist()
-    assert len(compare(study, "recogniser", "auc", tested="mfr2")) == 1
+    after = run(study, few, real=mfr2, workers=0, progress=False)
+    assert after[after["experiment"].isin(EXPERIMENTS)].reset_index(drop=True).equals(before)
+    found = after[after["experiment"] == "mfr2"]
+    assert found["variant"].unique().tolist() == ["none", "truth"]
+    assert found.query("variant == 'none'").set_index("metric")["value"].drop("auc").to_dict() == {
+        "people": 2, "true_pairs": 2, "false_pairs": 2, "unusable": 1,
+    }  # fmt: skip
+    assert found.query("metric == 'unusable'")["n"].tolist() == [5, 5]
+    assert len(compare(study, "recogniser", "auc", tested="mfr2")) == 2
     assert set(curves(study, "recogniser", "mfr2").columns) == {"far", "tar", "variant", "seed"}
 
+    both = run(study, few, real={"mafa": (tmp_path,)}, workers=0, progress=False)
+    assert both[both["experiment"] != "mafa"].reset_index(drop=True).equals(after)
+    seen = both[both["experiment"] == "mafa"].set_index("metric")
+    assert seen.loc["unusable", ["value", "n"]].tolist() == [3, TINY.scenes[1] + 3]
+    same = before.query("experiment == 'detector' and metric == 'ap_any'")["value"].item()
+    assert seen.loc["ap_any", "value"] == same
+    assert run(study, few, workers=0, progress=False).equals(both)
+    assert pd.read_csv(study.root / "experiments" / "results.csv")["experiment"].value_counts()["mfr2"] == len(found)
+    told = photographs(study).set_index("set")
+    assert told.loc["mfr2", "tested with"] == "2 people, 2 true pairs, 2 false pairs"
+    assert told.loc["mfr2", "unusable"] == "1 of 5"
+    assert "tar_0.01 needs 1,000 false pairs" in told.loc["mfr2", "not told"]
+    assert told["finished"].to_dict() == {"mafa": 1, "mfr2": 2}
 
-def test_photographed_scenes_are_tested_on_too(study, few, tmp_path, monkeypatch):
-    monkeypatch.setattr(downstream, "mafa_scenes", lambda root, size: (scenes_of(study, "test"), 3))
-    table = run(study, few[2:], real={"mafa": (tmp_path,)}, workers=0, progress=False).set_index("metric")
-    assert table.loc["mafa_unusable", ["value", "n"]].tolist() == [3, TINY.scenes[1] + 3]
-    assert table.loc["mafa_ap_any", "value"] == table.loc["ap_any", "value"]
+
+def test_a_set_named_anew_or_a_model_trained_anew_takes_the_old_rows_away(study, few, mfr2, monkeypatch):
+    run(study, few[:2], real=mfr2, workers=0, progress=False)
+    tested = [study.root / "experiments" / "mfr2" / case.folder_name for case in few[:2]]
+    files = {folder: (folder / "result.json").stat().st_mtime_ns for folder in tested}
+    run(study, few[:2], real=mfr2, workers=0, progress=False)
+    assert {folder: (folder / "result.json").stat().st_mtime_ns for folder in tested} == files, "nothing twice"
+    with mfr2["mfr2"][1].open("a") as file:
+        file.write("Ann 1 Cy 2\n")
+    table = run(study, few[:1], real=mfr2, workers=0, progress=False)
+    assert table.query("metric == 'false_pairs'")["value"].tolist() == [3], "not beside those of another set"
+    path = downstream.folder_of(study, few[0]) / downstream.WEIGHTS
+    path.write_bytes(path.read_bytes()[:-4] + bytes(4))
+    assert "mfr2" not in set(run(study, few[:1], workers=0, progress=False)["experiment"])
 
 
-@pytest.mark.parametrize("named", [{"faces": ("x",)}, {"mfr2": (".",)}, {"mafa": ("/nowhere/at all",)}])
-def test_a_set_that_cannot_be_is_refused_before_any_work(study, few, named):
-    with pytest.raises(StudyError, match=r"name mafa or mfr2 or mlfw|not there"):
-        run(study, few, real=named, workers=0, progress=False)
+def test_a_test_that_fails_is_told_and_takes_nothing_else_away(study, few, mfr2, monkeypatch):
+    before = run(study, few[:2], workers=0, progress=False)
+    monkeypatch.setattr(downstream.Recogniser, "embed", lambda *_: 1 / 0)
+    table = run(study, few[:2], real=mfr2, workers=0, progress=False)
+    assert table[table["experiment"] == "recogniser"].reset_index(drop=True).equals(before)
+    assert table.query("experiment == 'mfr2'")["value"].isna().all()
+    assert "2; failed: ZeroDivisionError" in photographs(study)["failed"].item()
+    monkeypatch.undo()
+    monkeypatch.setitem(PLANS, "tiny", TINY)
+    assert run(study, few[:2], real=mfr2, workers=0, progress=False)["value"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        (lambda d: {"faces": (d,)}, "no set of photographs; name one of mafa, mfr2, mlfw"),
+        (lambda d: {"mfr2": (d,)}, "name its root folder and its pairs file"),
+        (lambda d: {"mfr2": (d, "")}, "name its root folder and its pairs file"),
+        (lambda d: {"mafa": ("/nowhere/at all",)}, "/nowhere/at all: not there"),
+        (lambda d: {"mfr2": (d, d)}, "no such file; name the pairs file of MFR2"),
+        (lambda d: {"mfr2": (d, d / "mfr2/Ann/Ann_0001.png")}, "line 1: .* is no pair"),
+        (lambda d: {"mlfw": (d, d / "pairs.txt")}, "0 of 5 pairs .*aligned/Name_0001_0000.jpg"),
+        (lambda d: {"mafa": (d,)}, "no MAFA-Label-Test/LabelTestAll.mat in it"),
+    ],
+)
+def test_a_set_that_cannot_be_is_refused_before_any_work(study, few, mfr2, tmp_path, named, told):
+    with pytest.raises(StudyError, match=told):
+        run(study, few, real=named(tmp_path), workers=0, progress=False)
     assert not (study.root / "experiments" / "recogniser").exists()
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lib.study.detector import Detector
-from lib.study.downstream_sets import PLANS, Plan
-from lib.study.downstream_views import compare, curves, detections, gains
+from lib.study.downstream_sets import PLANS, VARIANTS, Plan
+from lib.study.downstream_views import compare, curves, detections, gains, line_style, photographs, with_intervals
 from lib.study.evidence_views import NOTHING
 from lib.study.plans import Case
 from lib.study.runs import Study
@@ -64,9 +64,35 @@ def test_curves_know_whose_they_are(study):
 def test_gains_are_drawn_where_they_are(study):
     ax = gains(study, [("recogniser", "auc")], "none").axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["truth"]
-    assert ax.lines[0].get_xdata().tolist() == pytest.approx([0.25])
+    assert ax.lines[-2].get_xdata().tolist() == pytest.approx([0.25])
     assert gains(study, [("detector", "ap_any")], "none") == NOTHING
     assert gains(study, [("recogniser", "auc")], "none", without=["truth"]) == NOTHING
+
+
+def test_a_wide_interval_ends_in_arrows_and_one_without_width_is_seen(study):
+    ax = gains(study, [("recogniser", "auc")], "none").axes[0]
+    marks = [line.get_marker() for line in ax.lines[:4]]
+    assert marks == ["<", ">", "|", "|"]  # seeds: 0.25 ± 0.64; people: 0.25 … 0.25
+    seeds, people = (segments.get_segments()[0][:, 0] for segments in ax.collections)
+    assert -0.2 < seeds[0] < 0
+    assert 0.25 < seeds[1] < 0.5
+    assert people.tolist() == pytest.approx([0.25, 0.25])
+    assert np.diff(ax.get_xlim()).item() < 0.6
+    handles = ax.get_legend_handles_labels()[1]
+    assert handles == ["95 % over seeds", "95 % over people"]
+
+
+def test_every_variant_has_a_line_of_its_own():
+    style = line_style()
+    assert len({style["palette"][variant] for variant in VARIANTS}) == len(VARIANTS)
+    assert style["dashes"].keys() == set(VARIANTS)
+
+
+def test_values_with_the_interval_of_the_people_tested_with(study):
+    table = with_intervals(study, "recogniser", ["auc"])
+    assert table["auc"].to_dict() == {"none": "0.550 [-0.400, 1.500]", "truth": "0.800 [-0.150, 1.750]"}
+    assert with_intervals(study, "detector", ["ap_any"]).empty
+    assert photographs(study).empty
 
 
 def test_detections_are_drawn_in_a_row_for_each_detector():

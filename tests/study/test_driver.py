@@ -331,6 +331,25 @@ def test_the_command_passes_on_what_was_given_and_nothing_else(tmp_path, monkeyp
     assert not (tmp_path / "y").exists()
 
 
+def test_photographs_reach_notebook_15_whole_and_nothing_else_runs_with_them(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(driver, "run_study", lambda study, *rest, say: asked.append(rest[-1]) or [])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "pairs.txt").touch()
+    runs = ["--name", "x", "--runs-dir", str(tmp_path / "runs")]
+    assert main([*runs, "--only", "15", "--mafa-test", "set", "--mfr2", "set", "pairs.txt"]) == 0
+    named = {"mafa": "set", "mfr2": "set", "mfr2_pairs": "pairs.txt"}
+    assert asked == [{key: str(tmp_path / path) for key, path in named.items()}]
+    notebook = next(path for path in list_notebooks() if path.stem.startswith("15"))
+    assert {*named, "mlfw", "mlfw_pairs"} <= driver.parameters_of(notebook).keys()
+    capsys.readouterr()
+    assert main([*runs, "--only", "15", "--mlfw", "set", "elsewhere.txt"]) == 2
+    assert "'elsewhere.txt': named by --mlfw but not there" in capsys.readouterr().err
+    assert main([*runs, "--only", "14", "--mfr2", "set", "pairs.txt"]) == 2
+    assert "--mfr2 is for notebook 15" in capsys.readouterr().err
+
+
 def test_every_training_notebook_takes_the_commands_settings():
     for path in pick(list_notebooks(), start="04"):
         if path.stem in driver.STAGE_OF_NOTEBOOK:
