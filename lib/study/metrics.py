@@ -152,10 +152,10 @@ def outside_psnr(before: np.ndarray, after: np.ndarray, non_mask: np.ndarray) ->
 def composited(full: np.ndarray, outputs: np.ndarray, non_mask: np.ndarray) -> np.ndarray:
     """What a data set gets: the full face, its mask region from the output, with a soft border as `lib.augment` has it.
 
-    uint8 [N, S, S, 3] twice, bool [N, S, S] → uint8. Weight 1 on the mask, a smooth step to 0 over S/64 + 1 px
-    around it.
+    uint8 [N, S, S, 3] twice (outputs may be floats on that scale), bool [N, S, S] → uint8. Weight 1 on the mask, a
+    smooth step to 0 over S/64 + 1 px around it.
     """
-    _check(full, outputs)
+    _check(full)
     margin = full.shape[1] / 64 + 1
     away = np.stack([ndimage.distance_transform_edt(outside) for outside in non_mask])
     near = np.clip(1 - away / margin, 0, 1)[..., None]
