@@ -138,8 +138,8 @@ def _failures(found: dict) -> list[str]:
     head = ("what", *numbers, *(("input's median", "worse than its input") if against else ()))
     worse = [
         f"- {row['trait']} {row['kind']}: {row['what']}. On average worse than {row['place']:.0%} of all faces, "
-        f"p {row['p']:.2g}. {row['failed']} of {row['faces']} failed, {row['rate']:.0%} (95 % interval {row['low']:.0%} to "
-        f"{row['high']:.0%}), of all others {row['rest']:.0%}."
+        f"p {row['p']:.2g}. {row['failed']} of {row['faces']} failed, {row['rate']:.0%} (95 % interval "
+        f"{row['low']:.0%} to {row['high']:.0%}), of all others {row['rest']:.0%}."
         for row in found["found"]
     ]
     what, share = FACES[found["data"]].format(size=found["size_px"]), f"{found['share']:.0%}"

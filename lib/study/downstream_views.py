@@ -151,7 +151,8 @@ def gains(study: Study, panels: Sequence[tuple[str, str]], against: str, without
                 label = None
         ax.plot(table["gain"], np.arange(len(table)), "ko", ms=5)
         ax.axvline(0, color="0.4", lw=0.9)
-        ax.set_yticks(np.arange(len(table)), table["variant"])
+        again = ax is not axes.flat[0] and table["variant"].tolist() == tables[0]["variant"].tolist()
+        ax.set_yticks(np.arange(len(table)), [""] * len(table) if again else table["variant"])
         ax.set(title=f"{experiment}: {metric}", xlabel=f"gain over {against}", ylim=(len(table) - 0.5, -0.5))
         ax.margins(x=0.03)
     axes.flat[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

@@ -113,20 +113,20 @@ class Failures:
     def gallery(self, measures: Sequence[str] | None = None, count: int = 6, cell: float = 1.15) -> Figure | str:
         """The worst of the faces that failed by each measure, worst first: rule-based input, above it the value, and
         output, above it who it is. Measures by which none failed stand in the title; text where that is all of them."""
-        pictures, titles, labels, none, fails = [], [], [], [], failing(self.scores)
-        for metric in [m for m in measures or MEASURES if m in self.scores]:
-            worst = self.worst(metric, min(count, int(fails[metric].sum())))
-            if worst.empty:
-                none.append(metric)
-                continue
-            places, gap = self.scores.index.get_indexer(worst.index), [""] * (count - len(worst))
+        pictures, titles, labels, failed = [], [], [], failing(self.scores).sum().clip(upper=count)
+        asked = [m for m in measures or MEASURES if m in self.scores]
+        columns = max((failed[metric] for metric in asked), default=0)
+        for metric in [m for m in asked if failed[m]]:
+            worst = self.worst(metric, failed[metric])
+            places, gap = self.scores.index.get_indexer(worst.index), [""] * (columns - len(worst))
             for images in (self.test.rule, self.images):
                 pictures += [*images[places], *[None] * len(gap)]
             titles += [*(f"{value:.4g}" for value in worst[metric]), *gap]
             titles += [*(_caption(Path(name).stem, face) for name, face in worst.iterrows()), *gap]
             labels += [f"{metric}\ninput", "output"]
-        told = f"No face failed by {', '.join(none)}." if none else None
-        return grid(pictures, count, titles, labels, cell, told) if pictures else told or "Nothing was measured."
+        none = ", ".join(metric for metric in asked if not failed[metric])
+        told = f"No face failed by {none}." if none else None
+        return grid(pictures, columns, titles, labels, cell, told) if pictures else told or "Nothing was measured."
 
     def facts(self) -> dict:
         """What a model card tells (`lib.study.card`), as plain JSON values: model.json's "failures"."""

@@ -163,7 +163,8 @@ def rated(found=True):
          "low": 0.1, "high": 0.9, "rest": 0.1, "p": 0.01 if not k else np.nan, "found": found and not k}
         for k, (trait, kind) in enumerate(kinds)
     ]  # fmt: skip
-    return SimpleNamespace(rates=pd.DataFrame(rows), scores=pd.DataFrame(index=range(50)))
+    scores = pd.DataFrame({"pattern": [*np.linspace(0, 0.9, 43), *np.linspace(2, 3, 5), np.nan, np.nan]})
+    return SimpleNamespace(rates=pd.DataFrame(rows), scores=scores)
 
 
 def test_who_fails_in_words():
@@ -181,4 +182,5 @@ def test_rates_stand_in_the_order_of_their_kinds():
     at = {int(line.get_ydata()[0]): (line.get_xdata()[0], line.get_color()) for line in ax.lines[:5]}
     assert [at[k][0] for k in range(5)] == pytest.approx([0.5, 0.6, 0.3, 0.2, 0.4])
     assert [k for k in range(5) if at[k][1] == "C3"] == [1]
+    assert ax.lines[-1].get_xdata()[0] == pytest.approx(5 / 48)  # of all: five could be seen, two were not measured
     assert views.rates_of(rated(), ["grain"]) == NOTHING
