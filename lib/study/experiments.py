@@ -69,9 +69,7 @@ def run_cases(
         from lib.study import evidence
 
         before = partial(evidence.prepare, study)  # once for all processes
-    run_tasks(
-        _root(study), tasks, workers, progress, "experiments", on_done=lambda task: collect(study), before=before
-    )
+    run_tasks(_root(study), tasks, workers, progress, "experiments", on_done=lambda task: collect(study), before=before)
     return _tidy(study, {(case.experiment, case.variant, case.seed) for case in cases})
 
 
