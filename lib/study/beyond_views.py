@@ -212,7 +212,7 @@ def _minutes(study: Study, side: Side) -> float:
 
 
 def who(found: Failures, count: int = 6) -> str:
-    """Whether failures have something in common, as Markdown: the `count` plainest findings of `failures.rates`."""
+    """Whether failures have something in common, as Markdown: the `count` plainest findings of `kinds.rates`."""
     tested, worse = int(found.rates["p"].notna().sum()), found.rates[found.rates["found"]]
     about = f"{tested} comparisons on {len(found.scores)} faces, {len(worse)} of them beyond chance"
     if not len(worse):
@@ -224,7 +224,7 @@ def who(found: Failures, count: int = 6) -> str:
 
 def rates_of(found: Failures, metrics: Sequence[str], traits: Sequence[str] = KINDS) -> Figure | str:
     """How many of each kind of face failed: a panel per measure, a row per kind, the rate with Wilson's 95 % interval;
-    dotted the share of all faces that did; red where the kind was found to be worse than chance makes one."""
+    dotted the share of all faces that did; orange where the kind was found to be worse than chance makes one."""
     table = found.rates[found.rates["trait"].isin(traits) & found.rates["metric"].isin(metrics)]
     table = table[table["faces"] > 0]
     if table.empty:

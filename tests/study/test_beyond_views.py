@@ -156,7 +156,7 @@ def test_means_with_their_spread_and_minutes(study):
 
 
 def rated(found=True):
-    """What `failures.rates` gives for two kinds of skin and three of pose."""
+    """What `kinds.rates` gives for two kinds of skin and three of pose."""
     kinds = [("skin", "dark"), ("skin", "light"), ("pitch", "above 3"), ("pitch", "below -3"), ("pitch", "-3 to 3")]
     rows = [
         {"metric": "pattern", "trait": trait, "kind": kind, "faces": 10, "failed": 6 - k, "rate": 0.6 - k / 10,

@@ -82,7 +82,7 @@ def test_the_card_tells_the_runs_numbers_and_no_path(trained, tmp_path):
         f"inside the mask | {row['inside_change']:.4g} |",
         "bfloat16, in levels of 255, 3 held-out faces |",
         "| seconds per face, CPU | 0.8125 |",
-        "| faces · n | 48 |",
+        "| **faces** |  |\n| n | 48 |",
         "- Beards were rare.\n- Glasses too.\n",
         "![Two faces](figure.png)",
         "ngf 4",
