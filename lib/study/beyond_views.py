@@ -21,8 +21,8 @@ from lib.gan import Translation, Translator
 from lib.gan.checkpoints import folder_name
 from lib.study.datasets import TestSet
 from lib.study.display import grid
-from lib.study.evidence_views import LINES, NOTHING, TITLES
-from lib.study.experiments import Case, cases_of
+from lib.study.evidence_views import LINES, NOTHING, TITLES, legend_below
+from lib.study.experiments import Case, cases_of, folder_of
 from lib.study.failures import Failures
 from lib.study.kinds import MEASURES, failing, in_words
 from lib.study.metrics import REDRAWN_ABOVE, REDRAWN_BLUR
@@ -107,7 +107,7 @@ def weights(study: Study, side: Side, seed: int = 0) -> Path | None:
     """The checkpoint's folder at the end of a training; None where there is none (yet, or it diverged)."""
     case = case_of(study, side, seed)
     last = folder_name(case_config(study, case).epochs[-1])
-    kept = study.root / "experiments" / case.experiment / case.folder_name / "checkpoints" / last
+    kept = folder_of(study, case) / "checkpoints" / last
     return kept if kept.is_dir() else None
 
 
@@ -176,11 +176,7 @@ def beside(results: pd.DataFrame, sides: dict[str, Side], metrics: Sequence[str]
         ax.locator_params(axis="x", nbins=4)  # more would run into those of the next panel
         ax.tick_params(labelsize=8)
         ax.grid(visible=False, axis="y")
-    handles = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels())}
-    if handles:
-        fig.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9
-        )
+    legend_below(fig)
     plt.close(fig)  # as above
     return fig
 

@@ -43,6 +43,7 @@ from lib.study.detector import Detector, precision
 from lib.study.downstream_real import SETS, Photographs, read_set
 from lib.study.downstream_sets import FLY, VARIANTS, Batches, Plan, batches, people_of, plan_of, scenes_of, training_set
 from lib.study.experiments import collect
+from lib.study.experiments import folder_of as case_folder
 from lib.study.plans import Case
 from lib.study.recogniser import Recogniser, all_pairs, verification
 from lib.study.runner import Task, read_result, run_tasks, state_of
@@ -99,7 +100,7 @@ def generator_of(study: Study, seed: int = 0, given: Path | str | None = None) -
     if given:
         return find_weights(given), f"as named: {given}"
     for k in dict.fromkeys((seed, 0)):
-        folder = study.root / "experiments" / GENERATOR.experiment / Case("", GENERATOR.variant, k).folder_name
+        folder = case_folder(study, replace(GENERATOR, seed=k))
         kept = sorted((folder / "checkpoints").glob("epoch_*/net_G_AB.safetensors"))
         if kept and read_result(folder).get("status") == "finished":
             return kept[-1], f"experiment {GENERATOR.variant}, seed {k}, {kept[-1].parent.name.replace('_', ' ')}"
@@ -156,7 +157,7 @@ def overview(study: Study, checkpoint: Path | str | None = None) -> pd.DataFrame
 
 def folder_of(study: Study, case: Case, tested: str = "") -> Path:
     """Where a case's results are; tested: a set of photographs."""
-    return study.root / "experiments" / (tested or case.experiment) / case.folder_name
+    return case_folder(study, replace(case, experiment=tested or case.experiment))
 
 
 def _tasks(study: Study, cases: Sequence[Case], checkpoint, device: str) -> list[Task]:

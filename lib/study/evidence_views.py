@@ -19,7 +19,7 @@ from lib.gan import Translation, Translator, list_checkpoints
 from lib.study.claims import FAILS, HOLDS, PARTS, Side, noise_rows, number, values_of
 from lib.study.config import PAPER_NOISE_SIGMA
 from lib.study.evidence import structure_by_epoch
-from lib.study.experiments import Case
+from lib.study.experiments import Case, folder_of
 from lib.study.metrics import EQUAL_DB
 from lib.study.runs import Study
 
@@ -97,7 +97,7 @@ def translate(
     epoch: None for the last one kept. draw: of the noise, face n gets the seed 1000 · draw + n. sigma: of the noise at
     the three content layers, instead of what it was trained with.
     """
-    folder = study.root / "experiments" / case.experiment / case.folder_name
+    folder = folder_of(study, case)
     kept = {int(path.name.removeprefix("epoch_")): path for path in list_checkpoints(folder / "checkpoints")}
     if not kept or (epoch or max(kept)) not in kept:
         return None
@@ -110,7 +110,7 @@ def changes(study: Study, cases: Sequence[Case]) -> pd.DataFrame:
     inside_change, structure_lost (`metrics`); none for a case that has not been trained."""
     found = [pd.DataFrame(columns=["variant", "seed", "epoch", "outside_change", "inside_change", "structure_lost"])]
     for case in cases:
-        folder = study.root / "experiments" / case.experiment / case.folder_name
+        folder = folder_of(study, case)
         if (folder / "samples.csv").exists():
             rows = pd.read_csv(folder / "samples.csv").assign(variant=case.variant, seed=case.seed)
             found.append(rows.merge(structure_by_epoch(study, folder), on="epoch"))
@@ -168,13 +168,18 @@ def over_seeds(
         ax.set_xticks(range(len(sides)), list(sides))
         ax.tick_params(labelsize=8)
         ax.grid(visible=False, axis="x")
-    handles = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels())}
+    legend_below(fig)
+    plt.close(fig)  # shown by the notebook as a cell's value, not a second time by pyplot
+    return fig
+
+
+def legend_below(fig: Figure) -> None:
+    """One legend below all panels, a line for each label; none where no panel has any."""
+    handles = {label: line for ax in fig.axes for line, label in zip(*ax.get_legend_handles_labels())}
     if handles:
         fig.legend(
             handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9
         )
-    plt.close(fig)  # shown by the notebook as a cell's value, not a second time by pyplot
-    return fig
 
 
 def _far(level: float, mine: pd.DataFrame) -> bool:
